@@ -1,0 +1,120 @@
+import type { Linear } from "../../src/backends/ops.ts";
+import { WeightArena } from "../../src/backends/webgpu/arena.ts";
+import { openDevice } from "../../src/backends/webgpu/device.ts";
+import type { Dispatch } from "../../src/backends/webgpu/dispatch.ts";
+import { KernelCache } from "../../src/backends/webgpu/kernel.ts";
+import { bufferLimits } from "../../src/backends/webgpu/limits.ts";
+import { linearDispatches } from "../../src/backends/webgpu/linear.ts";
+import { Readback } from "../../src/backends/webgpu/readback.ts";
+import { StepBuffer } from "../../src/backends/webgpu/stepBuffer.ts";
+import type { StepRow } from "../../src/engine/step.ts";
+import { loadWeights } from "../../src/model/loadWeights.ts";
+import { type Model, openModel } from "../../src/model/model.ts";
+import type { ByteSource } from "../../src/weights/byteSource.ts";
+import type { TensorInfo } from "../../src/weights/tensorType.ts";
+import { type Benchmark, STEPS_A_RUN } from "./benchmark.ts";
+
+/**
+ * The bare linear kernels of one decode step: every matrix of the model once, with the kernels that
+ * the back end would take for that many rows, in one compute pass, and nothing else: no norm, no
+ * bias, no residual, no attention, no sampling. What a decode step costs beyond this is overhead.
+ */
+export async function createLinearBenchmark(
+  source: ByteSource,
+  maxBatch: number,
+): Promise<Benchmark> {
+  const model = await openModel(source);
+  const { device } = await openDevice(navigator.gpu);
+  const stacks = matricesOf(model);
+  const arena = new WeightArena(device, bufferLimits(device));
+  const matrices = stacks.map((stack) => arena.addMatrix([stack]));
+  arena.allocate();
+  const tensors = [...new Map(stacks.flat().map((tensor) => [tensor.name, tensor])).values()];
+  await loadWeights(
+    { tensors, writeRows: (tensor, row, bytes) => arena.writeRows(tensor, row, bytes) },
+    source,
+  );
+
+  const stepBuffer = new StepBuffer(device, {
+    maxRows: maxBatch,
+    maxSequences: maxBatch,
+    maxContext: 1,
+    tableBlocks: 1,
+  });
+  const widest = Math.max(...matrices.map(({ columns }) => columns));
+  const x = activations(device, "inputs", maxBatch * widest);
+  const longest = Math.max(...matrices.map(({ rows }) => rows));
+  const y = activations(device, "outputs", maxBatch * longest);
+  const kernels = new KernelCache(device);
+  const dispatches: Dispatch[] = [];
+  for (const matrix of matrices) {
+    const output = { form: "store", y, stride: matrix.rows } as const;
+    const spec = { matrix, stepBuffer: stepBuffer.buffer, x, output };
+    dispatches.push(...(await linearDispatches(kernels, spec)));
+  }
+  const readback = new Readback(device);
+  await readback.calibrate();
+
+  const runStep = async (id: number, batch: number): Promise<void> => {
+    const rows = Array.from({ length: batch }, (_, slot): StepRow => {
+      return { slot, token: 0, position: 0, kvSlot: slot };
+    });
+    const counts = stepBuffer.write({
+      id,
+      slotResets: [],
+      blockTableEntries: [],
+      rows,
+      samples: [],
+    });
+    const encoder = device.createCommandEncoder({ label: "linear" });
+    const pass = encoder.beginComputePass({ label: "linear" });
+    for (const dispatch of dispatches) dispatch(pass, counts);
+    pass.end();
+    // As a step does: done is when a result has been read.
+    const staging = readback.encode(encoder, y, batch * 4);
+    device.queue.submit([encoder.finish()]);
+    await readback.read(staging, batch * 4);
+  };
+  return {
+    unit: "ms/step",
+    warmUp: (batch) => runStep(0, batch),
+    async measure(batch) {
+      const start = performance.now();
+      for (let step = 0; step < STEPS_A_RUN; step++) await runStep(step, batch);
+      return (performance.now() - start) / STEPS_A_RUN;
+    },
+    async dispose() {
+      device.destroy();
+    },
+  };
+}
+
+/** Tensors of the model's matrices, stacked as the back end stacks them. */
+function matricesOf({ tensors }: Model): readonly (readonly TensorInfo[])[] {
+  const stack = (...linears: readonly Linear[]) => {
+    const weights = linears.map(({ weight }) => weight);
+    const [first] = weights;
+    return weights.every(({ type }) => type === first?.type)
+      ? [weights]
+      : weights.map((weight) => [weight]);
+  };
+  const layers = tensors.layers.flatMap((layer) => [
+    ...stack(layer.q, layer.k, layer.v),
+    ...stack(layer.attentionOutput),
+    ...stack(layer.gate, layer.up),
+    ...stack(layer.down),
+  ]);
+  return [...layers, [tensors.head]];
+}
+
+/** A buffer of `count` floats around zero. */
+function activations(device: GPUDevice, label: string, count: number): GPUBuffer {
+  const buffer = device.createBuffer({
+    label,
+    size: count * 4,
+    usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+  });
+  const values = Float32Array.from({ length: count }, (_, i) => Math.sin(i));
+  device.queue.writeBuffer(buffer, 0, values);
+  return buffer;
+}

@@ -1,0 +1,193 @@
+import type { Browser, Page } from "playwright";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { ensureLibrary } from "../../scripts/lib/build.mjs";
+import { inRoot } from "../../scripts/lib/paths.mjs";
+import type * as Quire from "../../src/index.ts";
+import { makeTinyModel } from "../fixtures/tinyModel.ts";
+import { openChromium, openPageAt, openSite, type Site } from "./site.ts";
+
+// The built library in a real browser: real worker, real ports, WebGPU. What needs no browser is
+// tested in e2e/client.test.ts.
+
+declare const quire: typeof Quire;
+declare const engine: Quire.QuireEngine;
+
+let site: Site;
+let browser: Browser;
+let closeBrowser: () => Promise<void>;
+let page: Page;
+let modelRequests = 0;
+
+beforeAll(async () => {
+  await ensureLibrary();
+  site = await openSite(
+    {
+      "index.html": `<!doctype html><meta charset="utf-8"><title>quire</title><link rel="icon" href="data:,">
+        <script type="module">import * as quire from "/index.js"; globalThis.quire = quire;</script>`,
+      "tiny.gguf": makeTinyModel({ layers: 1 }),
+    },
+    {
+      files: { "/index.js": inRoot("dist/index.js"), "/worker.js": inRoot("dist/worker.js") },
+      onRequest: ({ path }) => {
+        if (path === "/tiny.gguf") modelRequests++;
+      },
+    },
+  );
+  ({ browser, close: closeBrowser } = await openChromium());
+  ({ page } = await openPageAt(browser, site.url));
+  await page.evaluate(async () => {
+    const model = await (await fetch("/tiny.gguf")).blob();
+    Object.assign(globalThis, { engine: await quire.createEngine({ model }) });
+  });
+});
+
+afterAll(async () => {
+  await closeBrowser?.();
+  await site?.close();
+});
+
+describe("in Chromium", () => {
+  it("says what it runs on", async () => {
+    const [support, stats] = await page.evaluate(
+      async () => [await quire.checkSupport(), await engine.stats()] as const,
+    );
+    expect(support).toMatchObject({ ok: true, reasons: [], adapter: { isFallback: true } });
+    expect(support.limits["maxStorageBufferBindingSize"]).toBeGreaterThanOrEqual(2 ** 27);
+    expect(support.features.length).toBeGreaterThan(0);
+    expect(stats).toMatchObject({ backend: "webgpu", adapter: { isFallback: true } });
+    expect(stats.memory.kvPoolBytes).toBeGreaterThan(0);
+  });
+
+  it("streams 20 conversations at once, each as it gets alone", async () => {
+    const { together, alone, steps } = await page.evaluate(async () => {
+      const ask = async (i: number): Promise<number[]> => {
+        const stream = await engine.chat.completions.create({
+          messages: [{ role: "user", content: `Question ${i}` }],
+          max_tokens: 4 + (i % 3),
+          seed: i,
+          ignore_eos: true,
+          return_token_ids: true,
+          stream: true,
+        });
+        const ids: number[] = [];
+        for await (const chunk of stream) ids.push(...(chunk.choices[0]?.token_ids ?? []));
+        return ids;
+      };
+      const numbers = Array.from({ length: 20 }, (_, i) => i);
+      const before = (await engine.stats()).totals.steps;
+      const together = await Promise.all(numbers.map(ask));
+      const steps = (await engine.stats()).totals.steps - before;
+      const alone = [];
+      for (const i of [0, 7, 19]) alone.push(await ask(i));
+      return { together, alone, steps };
+    });
+    expect(together.map((ids) => ids.length)).toEqual(together.map((_, i) => 4 + (i % 3)));
+    expect(alone).toEqual([together[0], together[7], together[19]]);
+    // 100 tokens: far fewer steps than one after the other would take.
+    expect(steps).toBeLessThan(50);
+  });
+
+  it("ends the request of a stream that was dropped unread", async () => {
+    await page.evaluate(async () => {
+      const params = { messages: [{ role: "user" as const, content: "Hi" }], ignore_eos: true };
+      await engine.chat.completions.create({ ...params, stream: true });
+    });
+    const devtools = await page.context().newCDPSession(page);
+    const busy = () =>
+      page.evaluate(async () => {
+        const { sequences, totals } = await engine.stats();
+        return { running: sequences.running, tokens: totals.completionTokens };
+      });
+    const before = await busy();
+    expect(before.running).toBe(1);
+    let now = before;
+    for (let i = 0; i < 100 && now.running > 0; i++) {
+      await devtools.send("HeapProfiler.collectGarbage");
+      now = await busy();
+    }
+    expect(now.running).toBe(0);
+    // It ended long before its context of 512 tokens was full.
+    expect(now.tokens - before.tokens).toBeLessThan(400);
+  });
+
+  it("keeps a model opened by URL, so that a reload needs no network", async () => {
+    const { page: first } = await openPageAt(browser, site.url);
+    const load = async () => {
+      const phases: string[] = [];
+      const own = await quire.createEngine({
+        model: "/tiny.gguf",
+        onProgress: ({ phase }) => {
+          if (phases.at(-1) !== phase) phases.push(phase);
+        },
+      });
+      const { model } = own;
+      await own.dispose();
+      return { phases, model, stored: await quire.listModels() };
+    };
+    const fresh = await first.evaluate(load);
+    expect(fresh.phases).toEqual(["download", "prepare", "weights"]);
+    expect(fresh.stored).toMatchObject([{ url: `${site.url}/tiny.gguf`, complete: true }]);
+    expect(fresh.model.file).toBe(`${site.url}/tiny.gguf`);
+    await first.reload();
+    const before = modelRequests;
+    const again = await first.evaluate(load);
+    expect(again.model).toEqual(fresh.model);
+    expect(modelRequests).toBe(before);
+    const deleted = await first.evaluate(async () => [
+      await quire.deleteModel("/tiny.gguf"),
+      await quire.deleteModel("/tiny.gguf"),
+      (await quire.listModels()).length,
+    ]);
+    expect(deleted).toEqual([true, false, 0]);
+    await first.context().close();
+  });
+
+  it("crosses the code of a model that is not there", async () => {
+    const code = await page.evaluate(() =>
+      quire.createEngine({ model: "/nowhere.gguf" }).then(
+        () => "none",
+        (error: Quire.QuireError) => error.code,
+      ),
+    );
+    expect(code).toBe("source-read");
+  });
+
+  it("learns that the worker is gone, although no event tells it", async () => {
+    const outcome = await page.evaluate(async () => {
+      const worker = new Worker("/worker.js", { type: "module" });
+      const own = await quire.createEngine({ model: "/tiny.gguf", worker });
+      const params = { messages: [{ role: "user" as const, content: "Hi" }], ignore_eos: true };
+      const pending = own.chat.completions.create(params).then(
+        () => "completed",
+        (error: Quire.QuireError) => error.code,
+      );
+      while ((await own.stats()).sequences.running === 0);
+      worker.terminate();
+      const codes = [await pending];
+      codes.push(
+        await own.stats().then(
+          () => "alive",
+          (error: Quire.QuireError) => error.code,
+        ),
+      );
+      await own.dispose();
+      return codes;
+    });
+    expect(outcome).toEqual(["worker-failed", "worker-failed"]);
+  });
+
+  it("dispose frees the engine; another one works after it", async () => {
+    const texts = await page.evaluate(async () => {
+      const texts = [];
+      for (let i = 0; i < 2; i++) {
+        const own = await quire.createEngine({ model: "/tiny.gguf", kvCacheDtype: "f32" });
+        const params = { prompt: "The user", max_tokens: 6, temperature: 0, ignore_eos: true };
+        texts.push((await own.completions.create(params)).choices[0]!.text);
+        await own.dispose();
+      }
+      return texts;
+    });
+    expect(texts[0]).toBe(texts[1]);
+    expect(texts[0]).not.toBe("");
+  });
+});

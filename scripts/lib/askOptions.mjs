@@ -1,0 +1,126 @@
+import { readFileSync } from "node:fs";
+import { UsageError } from "./errors.mjs";
+import { parseFlags } from "./flags.mjs";
+
+const WASM_ONLY = "it belongs to the WASM back end, which is not built yet.";
+
+export const ASK_FLAGS = /** @satisfies {Record<string, import("./flags.mjs").Flag>} */ (
+  /** @type {const} */ ({
+    messages: { type: "string", value: "FILE", help: "JSON: a list of conversations" },
+    system: { type: "string", value: "TEXT", help: "system message for the prompts" },
+    "max-tokens": { type: "integer", min: 1, help: "most tokens an answer (128)" },
+    temperature: { type: "number", min: 0, max: 2, help: "0 = greedy (0)" },
+    "top-p": { type: "number", min: 0, above: true, max: 1, help: "nucleus sampling (1)" },
+    seed: { type: "integer", min: 0, help: "conversation i uses seed + i" },
+    n: { type: "integer", min: 1, max: 128, help: "answers a conversation (1)" },
+    beams: { type: "integer", missing: "beam search is not built yet.", help: "beam search" },
+    backend: { type: "choice", choices: ["auto", "webgpu", "wasm"], help: "(auto)" },
+    precision: { type: "choice", choices: ["exact", "fast"], help: "(exact on webgpu)" },
+    kv: { type: "choice", choices: ["f16", "f32"], help: "keys and values (f16)" },
+    "kv-blocks": { type: "integer", min: 1, help: "size of the KV pool in blocks" },
+    "block-size": { type: "choice", choices: ["8", "16", "32"], help: "tokens a block (16)" },
+    "max-sequences": { type: "integer", min: 1, max: 256, help: "most at the same time (16)" },
+    threads: { type: "integer", missing: WASM_ONLY, help: "threads" },
+    simd: { type: "choice", missing: WASM_ONLY, help: "SIMD" },
+    isolated: { type: "choice", choices: ["on", "off"], help: "COOP and COEP (on)" },
+    model: { type: "string", value: "FILE|URL", help: "instead of the default model" },
+    browser: { type: "choice", choices: ["chromium", "firefox"], help: "(chromium)" },
+    json: { type: "boolean", help: "the last line of stdout is one JSON object" },
+  })
+);
+
+/**
+ * @typedef {object} AskOptions
+ * @property {string | undefined} model
+ * @property {import("./browsers.mjs").BrowserName} browser
+ * @property {boolean} isolated
+ * @property {boolean} json
+ * @property {AskJob["engine"]} engine
+ * @property {AskJob["requests"]} requests
+ */
+
+/**
+ * What the page is told to do; plain data.
+ * @typedef {object} AskJob
+ * @property {string} library URL of the built library
+ * @property {{ url: string, name: string, byteLength: number }} model
+ * @property {Omit<import("../../src/client/types.ts").EngineOptions, "model">} engine
+ * @property {readonly import("../../src/client/types.ts").ChatCompletionParams[]} requests
+ */
+
+/**
+ * Reads the command line of `ask`.
+ * @param {readonly string[]} argv
+ * @returns {AskOptions | "help"}
+ */
+export function parseAsk(argv) {
+  const { values, positionals, help } = parseFlags(argv, ASK_FLAGS, { positionals: "prompts" });
+  if (help) return "help";
+  if (values.backend === "wasm") {
+    throw new UsageError(
+      "--backend wasm: the WASM back end is not built yet. Valid: auto, webgpu.",
+    );
+  }
+  if (values.precision === "fast") {
+    throw new UsageError("--precision fast is not offered by the webgpu back end. Valid: exact.");
+  }
+  const conversations = [
+    ...positionals.map((prompt) => promptMessages(values.system, prompt)),
+    ...(values.messages === undefined ? [] : readConversations(values.messages)),
+  ];
+  if (values.system !== undefined && positionals.length === 0) {
+    throw new UsageError("--system goes with positional prompts, and there is none.");
+  }
+  if (conversations.length === 0) {
+    throw new UsageError('There is nothing to ask. Usage: npm run ask -- "prompt" [flags]');
+  }
+  return {
+    model: values.model,
+    browser: values.browser === "firefox" ? "firefox" : "chromium",
+    isolated: values.isolated !== "off",
+    json: values.json,
+    engine: {
+      backend: "webgpu",
+      precision: "exact",
+      kvCacheDtype: values.kv === "f32" ? "f32" : "f16",
+      blockSize: values["block-size"] === "8" ? 8 : values["block-size"] === "32" ? 32 : 16,
+      ...(values["kv-blocks"] === undefined ? {} : { kvCacheBlocks: values["kv-blocks"] }),
+      ...(values["max-sequences"] === undefined ? {} : { maxSequences: values["max-sequences"] }),
+    },
+    requests: conversations.map((messages, i) => ({
+      messages: /** @type {AskJob["requests"][number]["messages"]} */ (messages),
+      max_tokens: values["max-tokens"] ?? 128,
+      temperature: values.temperature ?? 0,
+      top_p: values["top-p"] ?? 1,
+      n: values.n ?? 1,
+      ...(values.seed === undefined ? {} : { seed: values.seed + i }),
+    })),
+  };
+}
+
+/** @param {string | undefined} system @param {string} prompt */
+function promptMessages(system, prompt) {
+  const user = { role: "user", content: prompt };
+  return system === undefined ? [user] : [{ role: "system", content: system }, user];
+}
+
+/**
+ * Reads `--messages FILE`. What is in a message is the engine's to judge.
+ * @param {string} file
+ * @returns {readonly unknown[][]}
+ */
+function readConversations(file) {
+  let value;
+  try {
+    value = JSON.parse(readFileSync(file, "utf8"));
+  } catch (error) {
+    throw new UsageError(`--messages ${file} cannot be read as JSON: ${String(error)}`);
+  }
+  if (!Array.isArray(value) || !value.every((conversation) => Array.isArray(conversation))) {
+    throw new UsageError(
+      `--messages ${file} must be a list of conversations, each a list of messages: ` +
+        '[[{ "role": "user", "content": "Hello" }]].',
+    );
+  }
+  return value;
+}

@@ -1,0 +1,111 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { type AskOptions, parseAsk } from "./askOptions.mjs";
+import { UsageError } from "./errors.mjs";
+
+const folder = mkdtempSync(join(tmpdir(), "quire-ask-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function parse(...argv: string[]): AskOptions {
+  const options = parseAsk(argv);
+  if (options === "help") throw new Error("help");
+  return options;
+}
+
+function file(name: string, text: string): string {
+  const path = join(folder, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+describe("parseAsk", () => {
+  test("has the contract's defaults", () => {
+    expect(parse("Hello")).toEqual({
+      model: undefined,
+      browser: "chromium",
+      isolated: true,
+      json: false,
+      engine: { backend: "webgpu", precision: "exact", kvCacheDtype: "f16", blockSize: 16 },
+      requests: [
+        {
+          messages: [{ role: "user", content: "Hello" }],
+          max_tokens: 128,
+          temperature: 0,
+          top_p: 1,
+          n: 1,
+        },
+      ],
+    });
+  });
+
+  test("conversations of a file follow the prompts; conversation i uses seed + i", () => {
+    const chat = [{ role: "user", content: "From a file" }];
+    const path = file("chats.json", JSON.stringify([chat, []]));
+    const { requests } = parse(
+      "One",
+      "Two",
+      "--messages",
+      path,
+      "--system",
+      "Be short",
+      "--seed",
+      "7",
+    );
+    expect(requests.map(({ messages, seed }) => [messages, seed])).toEqual([
+      [
+        [
+          { role: "system", content: "Be short" },
+          { role: "user", content: "One" },
+        ],
+        7,
+      ],
+      [
+        [
+          { role: "system", content: "Be short" },
+          { role: "user", content: "Two" },
+        ],
+        8,
+      ],
+      [chat, 9],
+      [[], 10],
+    ]);
+  });
+
+  test("hands the pool's options to the engine", () => {
+    const { engine } = parse(
+      ..."x --kv f32 --kv-blocks 9 --block-size 32 --max-sequences 3 --precision exact".split(" "),
+    );
+    expect(engine).toEqual({
+      backend: "webgpu",
+      precision: "exact",
+      kvCacheDtype: "f32",
+      kvCacheBlocks: 9,
+      blockSize: 32,
+      maxSequences: 3,
+    });
+  });
+
+  test.each([
+    [[], /nothing to ask/],
+    [["--system", "x"], /--system goes with positional prompts/],
+    [["x", "--backend", "wasm"], /WASM back end is not built yet.*auto, webgpu/],
+    [["x", "--backend", "cuda"], /Valid: auto, webgpu, wasm/],
+    [["x", "--precision", "fast"], /not offered by the webgpu back end.*exact/],
+    [["x", "--beams", "2"], /beam search is not built yet/],
+    [["x", "--threads", "2"], /WASM back end/],
+    [["x", "--simd", "plain"], /WASM back end/],
+    [["x", "--isolated", "maybe"], /Valid: on, off/],
+    [["x", "--block-size", "12"], /Valid: 8, 16, 32/],
+    [["x", "--max-tokens", "0"], /from 1/],
+    [["x", "--top-p", "0"], /above 0 to 1/],
+    [["x", "--browser", "safari"], /chromium, firefox/],
+    [["--messages", "no such file"], /cannot be read as JSON/],
+    [["--messages", file("flat.json", '[{"role":"user","content":"x"}]')], /list of conversations/],
+    [["--messages", file("bad.json", "[[")], /cannot be read as JSON/],
+  ])("refuses %j", (argv, message) => {
+    expect(() => parseAsk(argv)).toThrow(UsageError);
+    expect(() => parseAsk(argv)).toThrow(message);
+  });
+});

@@ -1,0 +1,17 @@
+// What a step uploads: a header of word offsets and, in the same buffer, the lists that they point to.
+// Written by src/backends/webgpu/stepBuffer.ts.
+struct StepHeader {
+  numRows: u32,
+  numSamples: u32,
+  rowsAt: u32, // {slot, token, position, kvSlot}
+  samplesAt: u32, // {row, slot, position, flags}
+  numItems: u32,
+  itemsAt: u32, // {row, firstPosition, endPosition, partial}
+  numEntries: u32,
+  entriesAt: u32, // {index in blockTables, block}
+  numMerges: u32,
+  mergesAt: u32, // {row, firstPartial, numPartials, 0}
+}
+
+@group(0) @binding(0) var<uniform> header: StepHeader;
+@group(0) @binding(1) var<storage, read> step: array<u32>;

@@ -1,0 +1,168 @@
+// y[row, n] = sum_k W[n, k] x[row, k]
+//
+// A thread makes 4 outputs n for TOKENS rows; the weights are dequantised once for all of the rows.
+// K runs in chunks of CHUNK_BLOCKS blocks of 32: a vec4 accumulator a chunk, added to the total at its end.
+// Order and grouping are the same for every TOKENS, so a row's bits do not depend on its batch.
+//
+// NORM: x is the stream times the norm's weight; the result is multiplied by invRms(row).
+// GATHER: only the sampled rows; row s of y is made from row samples[s].row of x.
+// BIAS: y += bias[n].
+// Sizes come as a uniform, so that one pipeline serves all layers of a tensor type.
+// One output form:
+// - STORE: y[row, n], rows of `stride` floats
+// - GATE: y[row, n] = silu(gate) * up; the 4 rows of a thread are 2 of the gate and 2 of the up matrix
+// - ADD: stream[row, n] += y; scaled = stream * gain of the next norm; squares = a group's sum of squares
+//
+// grid: (ceil(shape.groups / 64), ceil(rows / TOKENS)); no workgroup memory, no barrier
+#include "common/step.wgsl"
+#include "common/madd.wgsl"
+#include "common/f16.wgsl"
+#include "common/weights.wgsl"
+
+@group(0) @binding(4) var<storage, read> x: array<vec4<f32>>; // [rows][blocks * 8]
+#if NORM
+@group(0) @binding(5) var<storage, read> squares: array<vec4<f32>>; // [rows][NORM_VECTORS]
+#include "common/invRms.wgsl"
+#end
+#if BIAS
+@group(0) @binding(6) var<storage, read> bias: array<f32>; // [outputs]
+#end
+#if STORE
+@group(0) @binding(7) var<storage, read_write> y: array<f32>; // [rows][stride]
+#end
+#if GATE
+@group(0) @binding(7) var<storage, read_write> y: array<vec2<f32>>; // [rows][stride / 2]
+#end
+#if ADD
+@group(0) @binding(7) var<storage, read_write> stream: array<vec4<f32>>; // [rows][stride / 4]
+@group(0) @binding(8) var<storage, read> gain: array<vec4<f32>>; // [stride / 4]
+@group(0) @binding(9) var<storage, read_write> scaled: array<vec4<f32>>; // [rows][stride / 4]
+@group(0) @binding(10) var<storage, read_write> partSquares: array<f32>; // [rows][stride / 4]
+#end
+
+struct Shape {
+  blocks: u32, // of 32 along K
+  paddedRows: u32, // of this window of the matrix
+  rows: u32, // of this window
+  firstRow: u32, // of the window in the matrix
+  groups: u32, // threads along x
+  stride: u32, // floats a row of the output
+  firstColumn: u32, // of the output, for the matrix's first row
+}
+@group(0) @binding(11) var<uniform> shape: Shape;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+#if GATHER
+  let numRows = header.numSamples;
+#else
+  let numRows = header.numRows;
+#end
+  let group = id.x;
+  let firstRow = id.y * TOKENS;
+  if (group >= shape.groups || firstRow >= numRows) { return; }
+
+#if GATE
+  // Rows 0, 1 of the thread are gate rows, 2 and 3 the same rows of the up matrix, which follows the gate's.
+  let n = group * 2u;
+  let base0 = tileBase(n, shape.blocks);
+  let base1 = base0 + 1u;
+  let base2 = base0 + shape.paddedRows * shape.blocks;
+  let base3 = base2 + 1u;
+#else
+  let n = group * 4u;
+  let base0 = tileBase(n, shape.blocks);
+  let base1 = base0 + 1u;
+  let base2 = base0 + 2u;
+  let base3 = base0 + 3u;
+#end
+  let stride = tileStride(n, shape.paddedRows);
+
+#for t TOKENS
+#if GATHER
+  let row$t = step[header.samplesAt + min(firstRow + $tu, numRows - 1u) * 4u];
+#else
+  let row$t = min(firstRow + $tu, numRows - 1u);
+#end
+  let x$t = row$t * (shape.blocks * 8u);
+#for r FOUR
+  var total$t_$r = 0.0;
+#end
+#end
+
+  var kb = 0u;
+  while (kb < shape.blocks) {
+    let chunkEnd = min(kb + CHUNK_BLOCKS, shape.blocks);
+#for t TOKENS
+#for r FOUR
+    var sum$t_$r = vec4<f32>(0.0);
+#end
+#end
+    for (; kb < chunkEnd; kb++) {
+#for r FOUR
+      let block$r = loadBlock(base$r + kb * stride);
+#end
+#if UNROLL
+#for j EIGHT
+#for r FOUR
+      let w$j_$r = blockWeights(block$r, $ju);
+#end
+#for t TOKENS
+      let v$j_$t = x[x$t + kb * 8u + $ju];
+#for r FOUR
+      sum$t_$r = madd(w$j_$r, v$j_$t, sum$t_$r);
+#end
+#end
+#end
+#else
+      for (var j = 0u; j < 8u; j++) {
+#for r FOUR
+        let w$r = blockWeights(block$r, j);
+#end
+#for t TOKENS
+        let v$t = x[x$t + kb * 8u + j];
+#for r FOUR
+        sum$t_$r = madd(w$r, v$t, sum$t_$r);
+#end
+#end
+      }
+#end
+    }
+#for t TOKENS
+#for r FOUR
+    total$t_$r += horizontalSum(sum$t_$r);
+#end
+#end
+  }
+
+  let outputs = n + shape.firstRow;
+#for t TOKENS
+  if (firstRow + $tu < numRows) {
+    var result = vec4<f32>(total$t_0, total$t_1, total$t_2, total$t_3);
+#if NORM
+    result *= invRms(row$t);
+#end
+#if BIAS
+    result += vec4<f32>(bias[outputs], bias[outputs + 1u], bias[outputs + 2u], bias[outputs + 3u]);
+#end
+    let outputRow = firstRow + $tu;
+#if STORE
+    for (var i = 0u; i < min(4u, shape.rows - n); i++) {
+      y[outputRow * shape.stride + shape.firstColumn + outputs + i] = result[i];
+    }
+#end
+#if GATE
+    // exp's argument is bounded: no infinity, and silu(-80) is 0 in f32 all the same.
+    let gate = result.xy / (1.0 + exp(min(-result.xy, vec2<f32>(80.0))));
+    y[(outputRow * shape.stride + outputs) / 2u] = gate * result.zw;
+#end
+#if ADD
+    let at = (outputRow * shape.stride + outputs) / 4u;
+    let sum = stream[at] + result;
+    stream[at] = sum;
+    scaled[at] = sum * gain[outputs / 4u];
+    partSquares[at] = horizontalSum(sum * sum);
+#end
+  }
+#end
+}

@@ -1,0 +1,38 @@
+import { createHash } from "node:crypto";
+import { expect, test } from "vitest";
+import { makePlan, makeStep } from "../../../e2e/fixtures/drivePlan.ts";
+import oracle from "../../../e2e/fixtures/oracle-logits.json" with { type: "json" };
+import { ORACLE_CASES } from "../../../e2e/fixtures/oracleCases.ts";
+import { makeTinyModel } from "../../../e2e/fixtures/tinyModel.ts";
+
+/** llama.cpp computes in float32; its logits reach about 10. Measured: 5e-5 at most. */
+const TOLERANCE = 1e-3;
+
+const expected: Record<string, { modelSha256: string; logits: readonly string[] }> = oracle.cases;
+
+test.each(ORACLE_CASES)("$name: logits equal llama.cpp's", async ({ name, model, ...run }) => {
+  const { modelSha256, logits } = expected[name]!;
+  const gguf = makeTinyModel(model);
+  expect(createHash("sha256").update(gguf).digest("hex")).toBe(modelSha256);
+  const plan = await makePlan(gguf, { kvCacheDtype: "f32", kvBlocks: 16 });
+  const blocks = [7, 3, 15, 0, 9, 1, 12, 4, 2, 14, 5];
+
+  let start = 0;
+  let worst = 0;
+  for (const [i, position] of run.positions.entries()) {
+    const tokens = run.tokens.slice(start, position + 1);
+    const step = makeStep(i, 16, [{ slot: 1, tokens, start, blocks, isSampled: true }]);
+    await plan.submit(step).result;
+    const found = await plan.readLogits();
+    const wanted = decode(logits[i]!);
+    expect(found.length).toBe(wanted.length);
+    for (const [id, logit] of wanted.entries())
+      worst = Math.max(worst, Math.abs(found[id]! - logit));
+    start = position + 1;
+  }
+  expect(worst).toBeLessThan(TOLERANCE);
+});
+
+function decode(base64: string): Float32Array {
+  return new Float32Array(new Uint8Array(Buffer.from(base64, "base64")).buffer);
+}

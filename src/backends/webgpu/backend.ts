@@ -1,0 +1,61 @@
+import { QuireError } from "../../errors.ts";
+import type { AdapterSummary, Backend, PlanBuilder, PlanSpec } from "../ops.ts";
+import { openDevice } from "./device.ts";
+import { KernelCache } from "./kernel.ts";
+import { WebGpuPlanBuilder } from "./planBuilder.ts";
+
+/** Opens WebGPU. Throws `webgpu-unavailable` with the reason and what to do. */
+export async function createWebGpuBackend(options: { readonly gpu?: GPU } = {}): Promise<Backend> {
+  const gpu = options.gpu ?? browserGpu();
+  const { device, adapter } = await openDevice(gpu);
+  return new WebGpuBackend(device, adapter);
+}
+
+function browserGpu(): GPU {
+  if (typeof navigator !== "undefined" && navigator.gpu) return navigator.gpu;
+  const isInsecure = typeof isSecureContext !== "undefined" && !isSecureContext;
+  throw new QuireError(
+    "webgpu-unavailable",
+    isInsecure
+      ? "WebGPU needs a secure context: serve the page over https or from localhost."
+      : "This browser has no WebGPU (navigator.gpu). Update it, or turn WebGPU on in its settings.",
+  );
+}
+
+class WebGpuBackend implements Backend {
+  readonly name = "webgpu";
+  readonly adapter: AdapterSummary;
+  readonly lost: Promise<Error>;
+  readonly #device: GPUDevice;
+  readonly #kernels: KernelCache;
+  #isDisposed = false;
+
+  constructor(device: GPUDevice, adapter: AdapterSummary) {
+    this.#device = device;
+    this.#kernels = new KernelCache(device);
+    this.adapter = adapter;
+    this.lost = new Promise((resolve) => {
+      void device.lost.then(({ message }) => {
+        if (this.#isDisposed) return;
+        resolve(
+          new QuireError(
+            "device-lost",
+            `The GPU device was lost: ${message} Create the engine again.`,
+          ),
+        );
+      });
+      device.addEventListener("uncapturederror", ({ error }) => {
+        resolve(new QuireError("internal", `WebGPU reported an error: ${error.message}`));
+      });
+    });
+  }
+
+  createPlanBuilder(spec: PlanSpec): PlanBuilder {
+    return new WebGpuPlanBuilder(this.#device, this.#kernels, spec);
+  }
+
+  dispose(): void {
+    this.#isDisposed = true;
+    this.#device.destroy();
+  }
+}

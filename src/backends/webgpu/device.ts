@@ -1,0 +1,55 @@
+import { QuireError } from "../../errors.ts";
+import type { AdapterSummary } from "../ops.ts";
+
+/** A device with the limits that Quire asks for, and who made it. */
+export interface OpenDevice {
+  readonly device: GPUDevice;
+  readonly adapter: AdapterSummary;
+}
+
+/** What Quire asks for, as far as the adapter has it. Everything works with WebGPU's defaults too. */
+const WANTED_LIMITS = {
+  maxStorageBufferBindingSize: 2 ** 31,
+  maxBufferSize: 2 ** 32,
+} as const;
+
+/**
+ * Opens a device of `gpu`. Throws `webgpu-unavailable` if there is no adapter or device.
+ * No optional feature is needed or asked for.
+ */
+export async function openDevice(gpu: GPU): Promise<OpenDevice> {
+  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  if (!adapter) {
+    throw new QuireError(
+      "webgpu-unavailable",
+      "WebGPU found no adapter: the GPU or its driver is not supported by this browser, or is blocked. Update the driver, or use another browser.",
+    );
+  }
+  const requiredLimits: Record<string, number> = {};
+  for (const [name, wanted] of Object.entries(WANTED_LIMITS)) {
+    requiredLimits[name] = Math.min(adapter.limits[name as keyof typeof WANTED_LIMITS], wanted);
+  }
+  const summary = summarise(adapter);
+  try {
+    return {
+      device: await adapter.requestDevice({ label: "quire", requiredLimits }),
+      adapter: summary,
+    };
+  } catch (cause) {
+    throw new QuireError(
+      "webgpu-unavailable",
+      `WebGPU gave no device of the adapter "${summary.description || summary.vendor}": ${String(cause)}. Reload the page or restart the browser.`,
+      {},
+      { cause },
+    );
+  }
+}
+
+function summarise({ info }: GPUAdapter): AdapterSummary {
+  return {
+    vendor: info.vendor,
+    architecture: info.architecture,
+    description: info.description,
+    isFallback: info.isFallbackAdapter ?? false,
+  };
+}

@@ -1,0 +1,21 @@
+import type { Kernel } from "./kernel.ts";
+import { WORKGROUP_SIZE } from "./limits.ts";
+import type { StepCounts } from "./stepBuffer.ts";
+
+/** One dispatch of a plan: static but for its size. Encodes nothing if the step has no work for it. */
+export type Dispatch = (pass: GPUComputePassEncoder, counts: StepCounts) => void;
+
+/** A kernel of one thread for each of `threads(counts)` pieces of work. */
+export function dispatchThreads(
+  kernel: Kernel,
+  bindGroup: GPUBindGroup,
+  threads: (counts: StepCounts) => number,
+): Dispatch {
+  return (pass, counts) => {
+    const numThreads = threads(counts);
+    if (numThreads === 0) return;
+    pass.setPipeline(kernel.pipeline);
+    pass.setBindGroup(0, bindGroup);
+    pass.dispatchWorkgroups(Math.ceil(numThreads / WORKGROUP_SIZE));
+  };
+}

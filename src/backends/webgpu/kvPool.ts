@@ -1,0 +1,98 @@
+import { QuireError } from "../../errors.ts";
+import type { PlanSpec } from "../ops.ts";
+import { alignUp, BINDING_ALIGNMENT, type BufferLimits } from "./limits.ts";
+import { allocateOrUndefined } from "./outOfMemory.ts";
+
+/**
+ * K and V of all blocks: [layer][block][K|V][kvHead][slot][headDim], f16 pairs or f32. Each layer is a window
+ * of a buffer, so the binding limit bounds a layer and not the pool; layers that do not fit one buffer go on
+ * in the next (slabs).
+ */
+export class KvPool {
+  readonly numBlocks: number;
+  readonly byteLength: number;
+  readonly #slabs: readonly GPUBuffer[];
+  readonly #layersPerSlab: number;
+  readonly #layerBytes: number;
+  readonly #windowStride: number;
+
+  private constructor(
+    numBlocks: number,
+    slabs: readonly GPUBuffer[],
+    layersPerSlab: number,
+    layerBytes: number,
+  ) {
+    this.numBlocks = numBlocks;
+    this.#slabs = slabs;
+    this.#layersPerSlab = layersPerSlab;
+    this.#layerBytes = layerBytes;
+    this.#windowStride = alignUp(layerBytes, BINDING_ALIGNMENT);
+    this.byteLength = slabs.reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /**
+   * Allocates `spec.numBlocks` blocks, or as many as bindings and memory allow, by halving.
+   * Throws `out-of-memory` if not even `spec.minBlocks` fit, `webgpu-limits` if a layer of those can't be bound.
+   */
+  static async create(device: GPUDevice, spec: PlanSpec, limits: BufferLimits): Promise<KvPool> {
+    const elementBytes = spec.kvCacheDtype === "f16" ? 2 : 4;
+    const blockBytes = 2 * spec.numKvHeads * spec.blockSize * spec.headDim * elementBytes;
+    const bindable = Math.floor(
+      Math.min(limits.maxBindingBytes, limits.maxBufferBytes) / blockBytes,
+    );
+    if (bindable < spec.minBlocks) {
+      throw new QuireError(
+        "webgpu-limits",
+        `A KV pool of ${spec.minBlocks} blocks needs bindings of ${spec.minBlocks * blockBytes} bytes; the adapter allows ${limits.maxBindingBytes}.`,
+        { need: spec.minBlocks * blockBytes, limit: limits.maxBindingBytes },
+      );
+    }
+    let numBlocks = Math.min(spec.numBlocks, bindable);
+    for (;;) {
+      const layerBytes = numBlocks * blockBytes;
+      const stride = alignUp(layerBytes, BINDING_ALIGNMENT);
+      const layersPerSlab = Math.min(
+        spec.numLayers,
+        Math.floor(limits.maxBufferBytes / stride) || 1,
+      );
+      const slabs = await allocateOrUndefined(device, () => {
+        const buffers: GPUBuffer[] = [];
+        for (let layer = 0; layer < spec.numLayers; layer += layersPerSlab) {
+          const layers = Math.min(layersPerSlab, spec.numLayers - layer);
+          buffers.push(
+            device.createBuffer({
+              label: `KV pool, layers ${layer} to ${layer + layers - 1}`,
+              size: (layers - 1) * stride + layerBytes,
+              usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC,
+            }),
+          );
+        }
+        return buffers;
+      });
+      if (slabs) return new KvPool(numBlocks, slabs, layersPerSlab, layerBytes);
+      if (numBlocks === spec.minBlocks) {
+        const bytes = layerBytes * spec.numLayers;
+        throw new QuireError(
+          "out-of-memory",
+          `The GPU has no room for a KV pool of ${numBlocks} blocks (${bytes} bytes). Close other pages or use a smaller model.`,
+          { numBlocks, bytes },
+        );
+      }
+      numBlocks = Math.max(spec.minBlocks, Math.floor(numBlocks / 2));
+    }
+  }
+
+  /** The window of a layer, as a binding. */
+  layer(index: number): GPUBufferBinding {
+    const buffer = this.#slabs[Math.floor(index / this.#layersPerSlab)]!;
+    return {
+      buffer,
+      offset: (index % this.#layersPerSlab) * this.#windowStride,
+      size: this.#layerBytes,
+    };
+  }
+
+  dispose(): void {
+    for (const slab of this.#slabs) slab.destroy();
+  }
+}

@@ -1,0 +1,153 @@
+import type { Dispatch } from "./dispatch.ts";
+import {
+  type Kernel,
+  type KernelCache,
+  type Resource,
+  type Resources,
+  read,
+  uniform,
+  write,
+} from "./kernel.ts";
+import { WORKGROUP_SIZE } from "./limits.ts";
+import type { MatrixWindow, PackedMatrix } from "./packedMatrix.ts";
+import { HEADER_WORDS } from "./stepBuffer.ts";
+
+/** Rows that one thread of a linear kernel takes; a step uses the smallest that covers its rows, else the largest. */
+export const LINEAR_TOKENS = [1, 4, 8] as const;
+
+/** Blocks of 32 along K that share an accumulator (shaders/linear.wgsl). Part of the numeric scheme. */
+const CHUNK_BLOCKS = 8;
+
+/** Largest TOKENS whose inner loop is unrolled: beyond, the unrolled text takes some compilers seconds. */
+const MAX_UNROLLED_TOKENS = 1;
+
+/** What a linear kernel reads and makes; see shaders/linear.wgsl. Buffers are f32. */
+export interface LinearSpec {
+  readonly matrix: PackedMatrix;
+  readonly stepBuffer: GPUBuffer;
+  readonly x: GPUBuffer;
+  /** Rows come from the step's samples, and there are as many as those. */
+  readonly gather?: boolean;
+  readonly norm?: NormInput;
+  /** f32 [outputs]. */
+  readonly bias?: GPUBufferBinding;
+  readonly output:
+    | {
+        readonly form: "store" | "gate";
+        /** Rows of `stride` floats. */
+        readonly y: GPUBuffer;
+        readonly stride: number;
+        /** Column of y that the matrix's first row makes; 0 by default. */
+        readonly firstOutput?: number;
+      }
+    | { readonly form: "add"; readonly stream: StreamBuffers };
+}
+
+/** The sums of squares that turn into the RMS norm of the input rows. */
+export interface NormInput {
+  readonly squares: GPUBuffer;
+  readonly width: number;
+  readonly epsilon: number;
+}
+
+/** The residual stream, [rows][width], and what its producer prepares for the next norm. */
+export interface StreamBuffers {
+  readonly stream: GPUBuffer;
+  /** f32 [width]: weight of the norm that reads the stream next. */
+  readonly gain: GPUBufferBinding;
+  /** stream * gain, [rows][width]. */
+  readonly scaled: GPUBuffer;
+  /** Sums of squares of groups of 4, [rows][width / 4]. */
+  readonly squares: GPUBuffer;
+  readonly width: number;
+}
+
+/** One dispatch for each window of the matrix. */
+export function linearDispatches(kernels: KernelCache, spec: LinearSpec): Promise<Dispatch[]> {
+  return Promise.all(spec.matrix.windows.map((window) => windowDispatch(kernels, spec, window)));
+}
+
+async function windowDispatch(
+  kernels: KernelCache,
+  spec: LinearSpec,
+  window: MatrixWindow,
+): Promise<Dispatch> {
+  const { matrix, output, gather } = spec;
+  const isGate = output.form === "gate";
+  const groups = isGate ? window.rows / 2 : window.paddedRows / 4;
+  const constants: Record<string, number> = {
+    ...matrix.format.constants,
+    FOUR: 4,
+    EIGHT: 8,
+    CHUNK_BLOCKS,
+    [output.form.toUpperCase()]: 1,
+  };
+  const resources: Record<number, Resource> = {
+    0: uniform(spec.stepBuffer, HEADER_WORDS * 4),
+    ...weightResources(window),
+    4: read(spec.x),
+    11: kernels.constants([
+      ...windowShape(matrix, window),
+      groups,
+      output.form === "add" ? output.stream.width : output.stride,
+      output.form === "add" ? 0 : (output.firstOutput ?? 0),
+    ]),
+  };
+  if (gather) {
+    constants["GATHER"] = 1;
+    resources[1] = read(spec.stepBuffer);
+  }
+  if (spec.norm) {
+    Object.assign(constants, normConstants(spec.norm));
+    resources[5] = read(spec.norm.squares);
+  }
+  if (spec.bias) {
+    constants["BIAS"] = 1;
+    resources[6] = read(spec.bias);
+  }
+  if (output.form === "add") Object.assign(resources, streamResources(output.stream));
+  else resources[7] = write(output.y);
+  const variants = await Promise.all(
+    LINEAR_TOKENS.map((tokens) => {
+      const unroll: Record<string, number> = tokens <= MAX_UNROLLED_TOKENS ? { UNROLL: 1 } : {};
+      return kernels.get("linear", { ...constants, TOKENS: tokens, ...unroll }, resources);
+    }),
+  );
+  const bindGroup = kernels.bind(variants[0]!, resources);
+  return (pass, counts) => {
+    const rows = gather ? counts.samples : counts.rows;
+    if (rows === 0) return;
+    const index = LINEAR_TOKENS.findIndex((tokens) => tokens >= rows);
+    const variant = index < 0 ? LINEAR_TOKENS.length - 1 : index;
+    pass.setPipeline((variants[variant] as Kernel).pipeline);
+    pass.setBindGroup(0, bindGroup);
+    pass.dispatchWorkgroups(
+      Math.ceil(groups / WORKGROUP_SIZE),
+      Math.ceil(rows / LINEAR_TOKENS[variant]!),
+    );
+  };
+}
+
+/** The first words of `Shape` in the shaders that read weights. */
+export function windowShape(matrix: PackedMatrix, window: MatrixWindow): readonly number[] {
+  return [matrix.columns / 32, window.paddedRows, window.rows, window.firstRow];
+}
+
+/** Bindings 2 and 3 of shaders/common/weights.wgsl. */
+export function weightResources({ quants, meta }: MatrixWindow): Resources {
+  return meta ? { 2: read(quants), 3: read(meta) } : { 2: read(quants) };
+}
+
+/** Bindings 7 to 10 of the shaders that make a new state of the stream. */
+export function streamResources({ stream, gain, scaled, squares }: StreamBuffers): Resources {
+  return { 7: write(stream), 8: read(gain), 9: write(scaled), 10: write(squares) };
+}
+
+function normConstants({ width, epsilon }: NormInput): Record<string, number> {
+  return { NORM: 1, WIDTH: width, NORM_VECTORS: width / 16, EPSILON_BITS: floatBits(epsilon) };
+}
+
+/** The bits of a number as f32: shaders get floats as exact integers. */
+export function floatBits(value: number): number {
+  return new Uint32Array(new Float32Array([value]).buffer)[0]!;
+}

@@ -1,0 +1,130 @@
+import type { Step, StepHandle, StepResult } from "../../engine/step.ts";
+import { QuireError } from "../../errors.ts";
+import type { TensorInfo } from "../../weights/tensorType.ts";
+import type { Plan } from "../ops.ts";
+import type { WeightArena } from "./arena.ts";
+import type { Dispatch } from "./dispatch.ts";
+import type { KvPool } from "./kvPool.ts";
+import type { Readback } from "./readback.ts";
+import type { Sampler } from "./sampler.ts";
+import type { StepBuffer } from "./stepBuffer.ts";
+
+/** All that a plan runs on; `release` frees it. */
+export interface PlanParts {
+  readonly device: GPUDevice;
+  readonly arena: WeightArena;
+  readonly pool: KvPool;
+  readonly stepBuffer: StepBuffer;
+  readonly sampler: Sampler;
+  readonly readback: Readback;
+  readonly dispatches: readonly Dispatch[];
+  /** f32 [maxSequences][vocabularySize]. */
+  readonly logits: GPUBuffer;
+  readonly vocabularySize: number;
+  readonly maxRows: number;
+  readonly tensors: readonly TensorInfo[];
+  readonly scratchBytes: number;
+  readonly release: () => void;
+}
+
+/** A forward pass as a list of dispatches over static bind groups. A step creates nothing but its encoder. */
+export class WebGpuPlan implements Plan {
+  readonly #parts: PlanParts;
+  #numSamples = 0; // of the newest step
+  #isDisposed = false;
+
+  constructor(parts: PlanParts) {
+    this.#parts = parts;
+  }
+
+  get numBlocks(): number {
+    return this.#parts.pool.numBlocks;
+  }
+
+  get maxRows(): number {
+    return this.#parts.maxRows;
+  }
+
+  get tensors(): readonly TensorInfo[] {
+    return this.#parts.tensors;
+  }
+
+  get memory(): Plan["memory"] {
+    const { arena, pool, scratchBytes, sampler } = this.#parts;
+    return {
+      weights: arena.byteLength,
+      kvPool: pool.byteLength,
+      scratch: scratchBytes + sampler.byteLength,
+    };
+  }
+
+  writeRows(tensor: TensorInfo, rowStart: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    return this.#parts.arena.writeRows(tensor, rowStart, bytes);
+  }
+
+  submit(step: Step): StepHandle {
+    if (this.#isDisposed) return { result: Promise.reject(disposed()) };
+    const { device, stepBuffer, sampler, readback, dispatches } = this.#parts;
+    this.#numSamples = step.samples.length;
+    sampler.resetSlots(step.slotResets);
+    const counts = stepBuffer.write(step);
+    const encoder = device.createCommandEncoder({ label: "step" });
+    const pass = encoder.beginComputePass({ label: "step" });
+    for (const dispatch of dispatches) dispatch(pass, counts);
+    sampler.encode(pass, step);
+    pass.end();
+    const byteLength = sampler.resultByteLength(step);
+    if (byteLength === 0) {
+      device.queue.submit([encoder.finish()]);
+      return { result: this.#idle() };
+    }
+    const staging = readback.encode(encoder, sampler.results, byteLength);
+    device.queue.submit([encoder.finish()]);
+    const result = this.#read(staging, byteLength).then((bytes) => sampler.decode(step, bytes));
+    return { result };
+  }
+
+  async readLogits(): Promise<Float32Array> {
+    const { device, readback, logits, vocabularySize } = this.#parts;
+    const byteLength = this.#numSamples * vocabularySize * 4;
+    if (byteLength === 0) return new Float32Array(0);
+    const encoder = device.createCommandEncoder({ label: "read logits" });
+    const staging = readback.encode(encoder, logits, byteLength);
+    device.queue.submit([encoder.finish()]);
+    return new Float32Array(await this.#read(staging, byteLength));
+  }
+
+  dispose(): void {
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    this.#parts.release();
+  }
+
+  /** A step that samples nothing still takes its time: the engine learns from it how long steps are. */
+  async #idle(): Promise<StepResult> {
+    await this.#settled(this.#parts.readback.idle());
+    return { tokens: [], logprobs: [] };
+  }
+
+  #read(staging: GPUBuffer, byteLength: number): Promise<ArrayBuffer> {
+    return this.#settled(this.#parts.readback.read(staging, byteLength));
+  }
+
+  async #settled<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await work;
+    } catch (cause) {
+      if (this.#isDisposed) throw disposed();
+      throw new QuireError(
+        "device-lost",
+        `The GPU did not finish a step: ${String(cause)}. Create the engine again.`,
+        {},
+        { cause },
+      );
+    }
+  }
+}
+
+function disposed(): QuireError {
+  return new QuireError("disposed", "The model was disposed while a step was under way.");
+}

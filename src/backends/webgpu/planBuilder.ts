@@ -1,0 +1,511 @@
+import { invariant, QuireError, throwIfAborted } from "../../errors.ts";
+import type { TensorInfo } from "../../weights/tensorType.ts";
+import type { Activation, Linear, Plan, PlanBuilder, PlanSpec } from "../ops.ts";
+import { type Region, WeightArena } from "./arena.ts";
+import { type Dispatch, dispatchThreads } from "./dispatch.ts";
+import { type KernelCache, type Resource, read, uniform, write } from "./kernel.ts";
+import { KvPool } from "./kvPool.ts";
+import { type BufferLimits, bufferLimits } from "./limits.ts";
+import {
+  floatBits,
+  linearDispatches,
+  type StreamBuffers,
+  streamResources,
+  weightResources,
+  windowShape,
+} from "./linear.ts";
+import { allocateOrUndefined } from "./outOfMemory.ts";
+import { isUniform, type PackedMatrix } from "./packedMatrix.ts";
+import { WebGpuPlan } from "./plan.ts";
+import { Readback } from "./readback.ts";
+import { rotationTable } from "./rotationTable.ts";
+import { Sampler } from "./sampler.ts";
+import { HEADER_WORDS, maxSplits, StepBuffer } from "./stepBuffer.ts";
+
+/** Most bytes of partial attention states: bounds the rows of a step over long contexts. */
+const MAX_PARTIAL_BYTES = 64 * 2 ** 20;
+
+/** Most vec4 accumulators of an attention thread; how many heads a thread packs follows from it. */
+const MAX_ATTENTION_VECTORS = 64;
+
+/** What the ops of a plan share once memory is there. */
+interface BuildContext {
+  readonly kernels: KernelCache;
+  readonly stepBuffer: GPUBuffer;
+  readonly pool: KvPool;
+  readonly scratch: (name: string) => GPUBuffer;
+}
+
+/** An activation, with the name of its buffer. */
+interface GpuActivation extends Activation {
+  readonly name: string;
+  /** The stream only: the norm that reads it next, known once that op is recorded. */
+  gain: Region | undefined;
+}
+
+type RecordedOp = (context: BuildContext) => Promise<readonly Dispatch[]>;
+
+/** Records ops, reserving weights and scratch; `finish` allocates, compiles and binds. */
+export class WebGpuPlanBuilder implements PlanBuilder {
+  readonly #device: GPUDevice;
+  readonly #kernels: KernelCache;
+  readonly #spec: PlanSpec;
+  readonly #limits: BufferLimits;
+  readonly #arena: WeightArena;
+  readonly #maxRows: number;
+  readonly #ops: RecordedOp[] = [];
+  readonly #scratchBytes = new Map<string, number>();
+  readonly #tensors = new Map<string, TensorInfo>();
+  readonly #matrices = new Map<string, PackedMatrix>();
+
+  constructor(
+    device: GPUDevice,
+    kernels: KernelCache,
+    spec: PlanSpec,
+    limits = bufferLimits(device),
+  ) {
+    this.#kernels = kernels;
+    const { headDim, numHeads, maxContext, maxRows, blockSize, maxSequences, width } = spec;
+    if (headDim % 4 !== 0 || headDim > 256) {
+      throw new QuireError(
+        "model-unsupported",
+        `The model's heads have ${headDim} dimensions; WebGPU runs multiples of 4 up to 256. Use another model.`,
+        { headDim },
+      );
+    }
+    invariant(width % 32 === 0, "The stream's width is a multiple of 32.");
+    this.#device = device;
+    this.#spec = spec;
+    this.#limits = limits;
+    this.#arena = new WeightArena(device, limits);
+    const partialBytes = maxSplits(maxContext) * numHeads * (headDim + 4) * 4; // a row's
+    const maxPartialBytes = Math.min(MAX_PARTIAL_BYTES, limits.maxBindingBytes);
+    this.#maxRows = Math.max(1, Math.min(maxRows, Math.floor(maxPartialBytes / partialBytes)));
+    this.#scratchBytes.set("partials", this.#maxRows * partialBytes);
+    this.#scratchBytes.set("lastTokens", maxSequences * 4);
+    this.#scratchBytes.set("blockTables", maxSequences * Math.ceil(maxContext / blockSize) * 4);
+    this.#ops.push((context) => this.#updateBlockTables(context));
+  }
+
+  embed(table: TensorInfo): Activation {
+    const matrix = this.#matrix([[table]]);
+    const x = this.#activation("stream", table.columns);
+    this.#activation("scaled", table.columns);
+    this.#activation("squares", table.columns / 4);
+    this.#ops.push(async (context) => {
+      const stream = streamBuffers(context, x);
+      return Promise.all(
+        matrix.windows.map(async (window) => {
+          const resources = {
+            ...stepResources(context),
+            ...weightResources(window),
+            4: read(context.scratch("lastTokens")),
+            ...streamResources(stream),
+            11: context.kernels.constants(windowShape(matrix, window)),
+          };
+          const kernel = await context.kernels.get("embed", matrix.format.constants, resources);
+          const bindGroup = context.kernels.bind(kernel, resources);
+          return dispatchThreads(kernel, bindGroup, ({ rows }) => rows * (matrix.columns / 32));
+        }),
+      );
+    });
+    return x;
+  }
+
+  normLinear(x: Activation, norm: TensorInfo, linears: readonly Linear[]): Activation {
+    this.#setGain(x, norm);
+    const width = linears.reduce((sum, { weight }) => sum + weight.rows, 0);
+    const y = this.#activation("projected", width);
+    let firstOutput = 0;
+    for (const run of uniformRuns(linears)) {
+      this.#linearStore(x, run, y, firstOutput);
+      firstOutput += run.reduce((sum, { weight }) => sum + weight.rows, 0);
+    }
+    return y;
+  }
+
+  ropeWriteKv(
+    layer: number,
+    qkv: Activation,
+    headNorms: { readonly q: TensorInfo; readonly k: TensorInfo } | undefined,
+  ): Activation {
+    const { numHeads, numKvHeads, headDim, rope, rmsEpsilon, maxContext } = this.#spec;
+    const q = this.#activation("queries", numHeads * headDim);
+    const gains = headNorms && {
+      q: this.#vector(headNorms.q),
+      k: this.#vector(headNorms.k),
+    };
+    const halfRotary = rope.frequencies.length;
+    this.#scratchBytes.set("rotations", maxContext * halfRotary * 8);
+    this.#ops.push(async (context) => {
+      const constants = {
+        ...this.#kvConstants(),
+        HEADS: numHeads,
+        ROTARY: halfRotary * 2,
+        ...(rope.pairing === "neox" ? { NEOX: 1 } : {}),
+        ...(gains ? { HEAD_NORM: 1, EPSILON_BITS: floatBits(rmsEpsilon) } : {}),
+      };
+      const resources: Record<number, Resource> = {
+        ...stepResources(context),
+        2: read(context.scratch(nameOf(qkv))),
+        3: read(context.scratch("rotations")),
+        4: write(context.scratch(q.name)),
+        5: write(context.pool.layer(layer)),
+      };
+      if (gains) {
+        resources[6] = read(gains.q);
+        resources[7] = read(gains.k);
+      }
+      const kernel = await context.kernels.get("ropeWriteKv", constants, resources);
+      const bindGroup = context.kernels.bind(kernel, resources);
+      const heads = numHeads + 2 * numKvHeads;
+      return [dispatchThreads(kernel, bindGroup, ({ rows }) => rows * heads)];
+    });
+    return q;
+  }
+
+  attention(layer: number, q: Activation): Activation {
+    const { numHeads, numKvHeads, headDim, maxContext, blockSize } = this.#spec;
+    const mixed = this.#activation("mixed", numHeads * headDim);
+    const headVectors = headDim / 4;
+    const pack = packedHeads(numHeads / numKvHeads, headVectors);
+    this.#ops.push(async (context) => {
+      const outputs = context.scratch(mixed.name);
+      const partials = context.scratch("partials");
+      const attentionConstants = {
+        ...this.#kvConstants(),
+        HEADS: numHeads,
+        PACK: pack,
+        TABLE_BLOCKS: Math.ceil(maxContext / blockSize),
+      };
+      const attentionResources = {
+        ...stepResources(context),
+        2: read(context.scratch(nameOf(q))),
+        3: read(context.pool.layer(layer)),
+        4: read(context.scratch("blockTables")),
+        5: write(outputs),
+        6: write(partials),
+      };
+      const mergeConstants = { HEADS: numHeads, HEAD_VECTORS: headVectors };
+      const mergeResources = { ...stepResources(context), 2: read(partials), 3: write(outputs) };
+      const [attention, merge] = await Promise.all([
+        context.kernels.get("attention", attentionConstants, attentionResources),
+        context.kernels.get("mergeAttention", mergeConstants, mergeResources),
+      ]);
+      const attentionGroup = context.kernels.bind(attention, attentionResources);
+      const mergeGroup = context.kernels.bind(merge, mergeResources);
+      return [
+        dispatchThreads(attention, attentionGroup, ({ items }) => items * (numHeads / pack)),
+        dispatchThreads(merge, mergeGroup, ({ merges }) => merges * numHeads * headVectors),
+      ];
+    });
+    return mixed;
+  }
+
+  linearAdd(x: Activation, y: Activation, linear: Linear): Activation {
+    const next = this.#activation("stream", x.width);
+    const matrix = this.#matrix([[linear.weight]]);
+    const bias = this.#bias([linear]);
+    this.#ops.push((context) =>
+      linearDispatches(context.kernels, {
+        matrix,
+        stepBuffer: context.stepBuffer,
+        x: context.scratch(nameOf(y)),
+        ...(bias ? { bias } : {}),
+        output: { form: "add", stream: streamBuffers(context, next) },
+      }),
+    );
+    return next;
+  }
+
+  gatedMlp(x: Activation, norm: TensorInfo, gate: Linear, up: Linear, down: Linear): Activation {
+    this.#setGain(x, norm);
+    const hidden = this.#activation("hidden", gate.weight.rows);
+    const canFuse = isUniform([gate.weight, up.weight]) && !gate.bias && !up.bias;
+    if (canFuse) {
+      const matrix = this.#matrix([[gate.weight], [up.weight]]);
+      this.#ops.push((context) =>
+        linearDispatches(context.kernels, {
+          matrix,
+          stepBuffer: context.stepBuffer,
+          x: context.scratch("scaled"),
+          norm: this.#normInput(context, x),
+          output: { form: "gate", y: context.scratch(hidden.name), stride: hidden.width },
+        }),
+      );
+    } else {
+      const gated = this.#activation("gate", hidden.width);
+      const upper = this.#activation("up", hidden.width);
+      this.#linearStore(x, [gate], gated, 0);
+      this.#linearStore(x, [up], upper, 0);
+      this.#ops.push(async (context) => {
+        const widthVectors = hidden.width / 4;
+        const resources = {
+          ...stepResources(context),
+          2: read(context.scratch(gated.name)),
+          3: read(context.scratch(upper.name)),
+          4: write(context.scratch(hidden.name)),
+        };
+        const constants = { WIDTH_VECTORS: widthVectors };
+        const kernel = await context.kernels.get("gatedUnit", constants, resources);
+        const bindGroup = context.kernels.bind(kernel, resources);
+        return [dispatchThreads(kernel, bindGroup, ({ rows }) => rows * widthVectors)];
+      });
+    }
+    return this.linearAdd(x, hidden, down);
+  }
+
+  sampleLogits(x: Activation, norm: TensorInfo, head: TensorInfo): void {
+    this.#setGain(x, norm);
+    const { vocabularySize, maxSequences } = this.#spec;
+    const matrix = this.#matrix([[head]]);
+    this.#scratchBytes.set("logits", maxSequences * vocabularySize * 4);
+    this.#ops.push((context) =>
+      linearDispatches(context.kernels, {
+        matrix,
+        stepBuffer: context.stepBuffer,
+        x: context.scratch("scaled"),
+        gather: true,
+        norm: this.#normInput(context, x),
+        output: { form: "store", y: context.scratch("logits"), stride: vocabularySize },
+      }),
+    );
+  }
+
+  async finish(signal?: AbortSignal): Promise<Plan> {
+    throwIfAborted(signal, "Loading the model");
+    const { maxContext, maxSequences, blockSize, vocabularySize } = this.#spec;
+    const device = this.#device;
+    const cleanUp: (() => void)[] = [];
+    try {
+      const scratch = await this.#allocateScratch();
+      cleanUp.push(() => {
+        for (const buffer of scratch.values()) buffer.destroy();
+      });
+      cleanUp.push(() => this.#arena.dispose());
+      await this.#allocateWeights();
+      const pool = await KvPool.create(device, this.#spec, this.#limits);
+      cleanUp.push(() => pool.dispose());
+      const stepBuffer = new StepBuffer(device, {
+        maxRows: this.#maxRows,
+        maxSequences,
+        maxContext,
+        tableBlocks: Math.ceil(maxContext / blockSize),
+      });
+      cleanUp.push(() => stepBuffer.dispose());
+      const buffer = (name: string): GPUBuffer => {
+        const found = scratch.get(name);
+        invariant(found, `There is no scratch buffer ${name}.`);
+        return found;
+      };
+      if (scratch.has("rotations")) {
+        const rotations = rotationTable(this.#spec.rope, maxContext);
+        device.queue.writeBuffer(buffer("rotations"), 0, rotations);
+      }
+      const context = {
+        kernels: this.#kernels,
+        stepBuffer: stepBuffer.buffer,
+        pool,
+        scratch: buffer,
+      };
+      const [dispatches, sampler] = await Promise.all([
+        Promise.all(this.#ops.map((op) => op(context))),
+        Sampler.create({
+          device,
+          vocabularySize,
+          maxSequences,
+          logits: buffer("logits"),
+          stepBuffer: stepBuffer.buffer,
+          lastTokens: buffer("lastTokens"),
+        }),
+      ]);
+      cleanUp.push(() => sampler.dispose());
+      const readback = new Readback(device);
+      cleanUp.push(() => readback.dispose());
+      await readback.calibrate();
+      throwIfAborted(signal, "Loading the model");
+      return new WebGpuPlan({
+        device,
+        arena: this.#arena,
+        pool,
+        stepBuffer,
+        sampler,
+        readback,
+        dispatches: dispatches.flat(),
+        logits: buffer("logits"),
+        vocabularySize,
+        maxRows: this.#maxRows,
+        tensors: [...this.#tensors.values()],
+        scratchBytes: [...scratch.values()].reduce((sum, { size }) => sum + size, 0),
+        release: () => {
+          for (const free of cleanUp) free();
+        },
+      });
+    } catch (cause) {
+      for (const free of cleanUp) free();
+      throw cause;
+    }
+  }
+
+  // --- Recording ---
+
+  #activation(name: string, width: number): GpuActivation {
+    const bytes = this.#maxRows * width * 4;
+    this.#scratchBytes.set(name, Math.max(bytes, this.#scratchBytes.get(name) ?? 0));
+    return { name, width, gain: undefined };
+  }
+
+  /** Rows of `linears`, which share a type, as outputs firstOutput.. of y. */
+  #linearStore(x: Activation, linears: readonly Linear[], y: GpuActivation, firstOutput: number) {
+    const matrix = this.#matrix([linears.map(({ weight }) => weight)]);
+    const bias = this.#bias(linears);
+    this.#ops.push((context) =>
+      linearDispatches(context.kernels, {
+        matrix,
+        stepBuffer: context.stepBuffer,
+        x: context.scratch("scaled"),
+        norm: this.#normInput(context, x),
+        ...(bias ? { bias } : {}),
+        output: { form: "store", y: context.scratch(y.name), stride: y.width, firstOutput },
+      }),
+    );
+  }
+
+  #matrix(parts: readonly (readonly TensorInfo[])[]): PackedMatrix {
+    for (const tensor of parts.flat()) this.#tensors.set(tensor.name, tensor);
+    const key = parts.map((part) => part.map(({ name }) => name).join("+")).join("|");
+    const known = this.#matrices.get(key);
+    if (known) return known;
+    const matrix = this.#arena.addMatrix(parts);
+    this.#matrices.set(key, matrix);
+    return matrix;
+  }
+
+  #vector(tensor: TensorInfo): Region {
+    this.#tensors.set(tensor.name, tensor);
+    return this.#arena.addVectors([{ tensor, length: tensor.columns * tensor.rows }]);
+  }
+
+  #bias(linears: readonly Linear[]): Region | undefined {
+    if (linears.every(({ bias }) => bias === undefined)) return undefined;
+    for (const { bias } of linears) if (bias) this.#tensors.set(bias.name, bias);
+    return this.#arena.addVectors(
+      linears.map(({ weight, bias }) => ({ tensor: bias, length: weight.rows })),
+    );
+  }
+
+  #setGain(x: Activation, norm: TensorInfo): void {
+    const stream = x as GpuActivation;
+    invariant(stream.name === "stream" && !stream.gain, "One norm reads each state of the stream.");
+    stream.gain = this.#vector(norm);
+  }
+
+  #normInput(context: BuildContext, x: Activation) {
+    return {
+      squares: context.scratch("squares"),
+      width: x.width,
+      epsilon: this.#spec.rmsEpsilon,
+    };
+  }
+
+  #kvConstants(): Record<string, number> {
+    const { numKvHeads, headDim, blockSize, kvCacheDtype } = this.#spec;
+    return {
+      KV_HEADS: numKvHeads,
+      HEAD_VECTORS: headDim / 4,
+      BLOCK_SIZE: blockSize,
+      ...(kvCacheDtype === "f16" ? { KV_F16: 1 } : {}),
+    };
+  }
+
+  async #updateBlockTables(context: BuildContext): Promise<Dispatch[]> {
+    const resources = { ...stepResources(context), 2: write(context.scratch("blockTables")) };
+    const kernel = await context.kernels.get("updateBlockTables", {}, resources);
+    const bindGroup = context.kernels.bind(kernel, resources);
+    return [dispatchThreads(kernel, bindGroup, ({ entries }) => entries)];
+  }
+
+  // --- Allocation ---
+
+  async #allocateScratch(): Promise<Map<string, GPUBuffer>> {
+    const names = [...this.#scratchBytes.keys()];
+    for (const [name, bytes] of this.#scratchBytes) {
+      const limit = Math.min(this.#limits.maxBindingBytes, this.#limits.maxBufferBytes);
+      if (bytes > limit) {
+        throw new QuireError(
+          "webgpu-limits",
+          `The buffer for ${name} needs ${bytes} bytes; the adapter binds at most ${limit}. Lower maxSequences or the context length.`,
+          { need: bytes, limit },
+        );
+      }
+    }
+    const buffers = await allocateOrUndefined(this.#device, () =>
+      names.map((label) =>
+        this.#device.createBuffer({
+          label,
+          size: Math.max(16, this.#scratchBytes.get(label)!),
+          usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+        }),
+      ),
+    );
+    if (!buffers) throw outOfMemory("scratch buffers", sum(this.#scratchBytes.values()));
+    return new Map(names.map((name, i) => [name, buffers[i]!]));
+  }
+
+  async #allocateWeights(): Promise<void> {
+    const buffers = await allocateOrUndefined(this.#device, () => this.#arena.allocate());
+    if (!buffers) throw outOfMemory("weights", this.#arena.byteLength);
+  }
+}
+
+function outOfMemory(what: string, bytes: number): QuireError {
+  return new QuireError(
+    "out-of-memory",
+    `The GPU has no room for ${bytes} bytes of ${what}. Close other pages, or use a smaller model.`,
+    { bytes },
+  );
+}
+
+function sum(values: Iterable<number>): number {
+  let total = 0;
+  for (const value of values) total += value;
+  return total;
+}
+
+function nameOf(activation: Activation): string {
+  return (activation as GpuActivation).name;
+}
+
+/** Bindings 0 and 1 of shaders/common/step.wgsl. */
+function stepResources({ stepBuffer }: BuildContext) {
+  return { 0: uniform(stepBuffer, HEADER_WORDS * 4), 1: read(stepBuffer) };
+}
+
+function streamBuffers(context: BuildContext, x: GpuActivation): StreamBuffers {
+  invariant(x.gain, "Every state of the stream is read by a norm.");
+  return {
+    stream: context.scratch("stream"),
+    gain: x.gain,
+    scaled: context.scratch("scaled"),
+    squares: context.scratch("squares"),
+    width: x.width,
+  };
+}
+
+/** Splits linears into runs of neighbours that can share a matrix. */
+function uniformRuns(linears: readonly Linear[]): Linear[][] {
+  const runs: Linear[][] = [];
+  for (const linear of linears) {
+    const last = runs.at(-1);
+    if (last && isUniform([last[0]!.weight, linear.weight])) last.push(linear);
+    else runs.push([linear]);
+  }
+  return runs;
+}
+
+/** Query heads of a thread: a divisor of the group that shares a KV head, within the accumulators' bound. */
+function packedHeads(groupSize: number, headVectors: number): number {
+  let pack = groupSize;
+  while (pack > 1 && (groupSize % pack !== 0 || pack * headVectors > MAX_ATTENTION_VECTORS)) pack--;
+  return pack;
+}

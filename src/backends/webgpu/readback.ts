@@ -1,0 +1,90 @@
+/** A completion that takes longer than this is noticed by polling only: some browsers look every 100 ms. */
+const SLOW_COMPLETION_MS = 20;
+
+/** Copies results to the CPU through a few mappable buffers that are used in turn. */
+export class Readback {
+  readonly #device: GPUDevice;
+  readonly #free: GPUBuffer[] = [];
+  readonly #all: GPUBuffer[] = [];
+  #mustNudge = false;
+
+  constructor(device: GPUDevice) {
+    this.#device = device;
+  }
+
+  /** Measures how late an idle device reports completion, and nudges it from then on if that is late. */
+  async calibrate(): Promise<void> {
+    const latencies: number[] = [];
+    for (let i = 0; i < 3; i++) {
+      const start = performance.now();
+      this.#device.queue.submit([this.#device.createCommandEncoder().finish()]);
+      await this.#device.queue.onSubmittedWorkDone();
+      latencies.push(performance.now() - start);
+    }
+    this.#mustNudge = Math.min(...latencies) > SLOW_COMPLETION_MS;
+  }
+
+  /** Encodes the copy of [0, byteLength) of `source` after what is in the encoder. */
+  encode(encoder: GPUCommandEncoder, source: GPUBuffer, byteLength: number): GPUBuffer {
+    const at = this.#free.findIndex(({ size }) => size >= byteLength);
+    const [staging] = at < 0 ? [this.#create(byteLength)] : this.#free.splice(at, 1);
+    encoder.copyBufferToBuffer(source, 0, staging!, 0, byteLength);
+    return staging!;
+  }
+
+  /** The copied bytes, once the submission that held the copy is done. */
+  async read(staging: GPUBuffer, byteLength: number): Promise<ArrayBuffer> {
+    const mapped = staging.mapAsync(GPUMapMode.READ, 0, byteLength);
+    if (this.#mustNudge) await this.#nudgeUntil(mapped);
+    await mapped;
+    const bytes = staging.getMappedRange(0, byteLength).slice(0);
+    staging.unmap();
+    this.#free.push(staging);
+    return bytes;
+  }
+
+  /** Resolves when all that was submitted is done. */
+  async idle(): Promise<void> {
+    const done = this.#device.queue.onSubmittedWorkDone();
+    if (this.#mustNudge) await this.#nudgeUntil(done);
+    await done;
+  }
+
+  dispose(): void {
+    for (const buffer of this.#all) buffer.destroy();
+  }
+
+  #create(byteLength: number): GPUBuffer {
+    const buffer = this.#device.createBuffer({
+      label: "readback",
+      size: byteLength,
+      usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+    });
+    this.#all.push(buffer);
+    return buffer;
+  }
+
+  /**
+   * Firefox looks for finished work on a timer of 100 ms, and whenever something is submitted
+   * (https://bugzilla.mozilla.org/show_bug.cgi?id=1870699): so empty submissions keep it looking.
+   * Driven by a message port, since timers are throttled in hidden pages.
+   */
+  async #nudgeUntil(done: Promise<unknown>): Promise<void> {
+    let isDone = false;
+    const finish = () => {
+      isDone = true;
+    };
+    done.then(finish, finish);
+    const { port1, port2 } = new MessageChannel();
+    const turn = () =>
+      new Promise((resolve) => {
+        port1.onmessage = resolve;
+        port2.postMessage(null);
+      });
+    while (!isDone) {
+      this.#device.queue.submit([this.#device.createCommandEncoder().finish()]);
+      await turn();
+    }
+    port1.close();
+  }
+}

@@ -1,0 +1,192 @@
+import { MAX_LOGIT_BIAS } from "../../engine/sampling.ts";
+import type { SlotReset, Step, StepResult, TokenLogprobs } from "../../engine/step.ts";
+import { invariant, QuireError } from "../../errors.ts";
+import type { SamplerBuffers, SamplerKernelName, SamplerKernels } from "./samplerKernels.ts";
+import {
+  createSamplerBuffers,
+  createSamplerKernels,
+  MAX_VOCABULARY,
+  RECORD_WORDS,
+  sampleGroups,
+} from "./samplerKernels.ts";
+import { createSlotState, slotFlags, slotWords } from "./slotRecord.ts";
+
+export interface SamplerOptions {
+  readonly device: GPUDevice;
+  readonly vocabularySize: number;
+  readonly maxSequences: number;
+  /** f32 [maxSequences][vocabularySize]: the raw logits of the step's sample s in row s. STORAGE. */
+  readonly logits: GPUBuffer;
+  /** The step as uploaded: a header of 256 bytes, then arrays. STORAGE | UNIFORM. */
+  readonly stepBuffer: GPUBuffer;
+  /** u32 [maxSequences]: the id last sampled for each slot. STORAGE; written here. */
+  readonly lastTokens: GPUBuffer;
+}
+
+/** What must be known of a sample after its slot may have been reset. */
+interface SampleInfo {
+  readonly wantsLogprobs: boolean;
+  readonly numTop: number;
+}
+
+/**
+ * Samples tokens on the GPU. Bound to one plan's buffers for life; creates nothing per step.
+ * For each step, in this order: `resetSlots`, `encode`, then a copy of `resultByteLength` bytes of
+ * `results`, and `decode` whenever those bytes arrive, also after later steps were encoded.
+ */
+export class Sampler {
+  readonly #device: GPUDevice;
+  readonly #options: SamplerOptions;
+  readonly #buffers: SamplerBuffers;
+  readonly #kernels: SamplerKernels;
+  readonly #slots: { flags: number; numTop: number }[];
+  readonly #samples = new WeakMap<Step, readonly SampleInfo[]>();
+
+  private constructor(options: SamplerOptions, buffers: SamplerBuffers, kernels: SamplerKernels) {
+    this.#device = options.device;
+    this.#options = options;
+    this.#buffers = buffers;
+    this.#kernels = kernels;
+    this.#slots = Array.from({ length: options.maxSequences }, () => ({ flags: 0, numTop: 0 }));
+  }
+
+  /** Allocates and compiles. Throws `webgpu-limits` for sizes that cannot be bound, `unsupported` for a vocabulary over 2^19. */
+  static async create(options: SamplerOptions): Promise<Sampler> {
+    const { device, vocabularySize, logits, stepBuffer, lastTokens } = options;
+    if (vocabularySize > MAX_VOCABULARY) {
+      throw new QuireError(
+        "unsupported",
+        `The vocabulary has ${vocabularySize} tokens; sampling on the GPU takes at most ${MAX_VOCABULARY}.`,
+        { vocabularySize, max: MAX_VOCABULARY },
+      );
+    }
+    const buffers = createSamplerBuffers(device, options);
+    try {
+      const inputs = { logits, stepBuffer, lastTokens };
+      const kernels = await createSamplerKernels(device, options, inputs, buffers);
+      return new Sampler(options, buffers, kernels);
+    } catch (cause) {
+      for (const buffer of Object.values(buffers)) buffer.destroy();
+      throw cause;
+    }
+  }
+
+  /** u32 ids [maxSequences] by sample, then log-probability records [maxSequences]. COPY_SRC. */
+  get results(): GPUBuffer {
+    return this.#buffers.results;
+  }
+
+  /** Bytes of GPU memory that the sampler holds. */
+  get byteLength(): number {
+    return Object.values(this.#buffers).reduce((sum, buffer) => sum + buffer.size, 0);
+  }
+
+  /** Uploads the state of slots that a step resets, before the step is submitted. Throws `invalid-argument`. */
+  resetSlots(resets: readonly SlotReset[]): void {
+    const { vocabularySize, maxSequences } = this.#options;
+    const { slotRecords, biases, tokenState } = this.#buffers;
+    const { queue } = this.#device;
+    for (const reset of resets) {
+      const { slot } = reset;
+      invariant(slot >= 0 && slot < maxSequences, `Slot ${slot} of ${maxSequences} was reset.`);
+      const state = createSlotState(reset, vocabularySize);
+      queue.writeBuffer(slotRecords, slot * slotWords.SLOT_WORDS * 4, state.record);
+      if (state.biases.length > 0) {
+        queue.writeBuffer(biases, slot * MAX_LOGIT_BIAS * 8, state.biases);
+      }
+      if (state.tokenState !== undefined) {
+        queue.writeBuffer(tokenState, slot * vocabularySize * 4, state.tokenState);
+      }
+      this.#slots[slot] = { flags: state.flags, numTop: state.numTop };
+    }
+  }
+
+  /**
+   * Writes the step's sampling into the pass: two dispatches, and more only for what some sample asks for.
+   * A stage touches only samples that asked for it, so a sample's result never depends on the others.
+   */
+  encode(pass: GPUComputePassEncoder, step: Step): void {
+    const numSamples = step.samples.length;
+    if (numSamples === 0) return;
+    this.#infoOf(step);
+    let flags = 0;
+    let numRounds = 0;
+    for (const { slot } of step.samples) {
+      const own = this.#slots[slot]!.flags;
+      flags |= own;
+      const numSelections =
+        Number((own & slotFlags.TOP_K_FLAG) !== 0) + Number((own & slotFlags.TOP_P_FLAG) !== 0);
+      numRounds = Math.max(numRounds, 4 * numSelections);
+    }
+    const dispatch = (name: SamplerKernelName): void => {
+      const { pipeline, bindGroup, groups } = this.#kernels[name];
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, bindGroup);
+      if (groups === undefined) pass.dispatchWorkgroups(sampleGroups(numSamples));
+      else pass.dispatchWorkgroups(groups, numSamples);
+    };
+
+    if ((flags & slotFlags.ADJUST_FLAG) !== 0) dispatch("adjust");
+    if ((flags & slotFlags.SELECT_FLAG) !== 0) dispatch("bound");
+    for (let round = 0; round < numRounds; round++) {
+      dispatch("histogram");
+      dispatch("pick");
+    }
+    dispatch("choose");
+    dispatch("merge");
+    if ((flags & slotFlags.LOGPROBS_FLAG) !== 0) {
+      dispatch("logSum");
+      dispatch("logprobs");
+    }
+  }
+
+  /** Bytes of `results`, from its start, that hold the step's outcome: the ids, and log-probabilities if asked for. */
+  resultByteLength(step: Step): number {
+    const infos = this.#infoOf(step);
+    const numRecords = infos.findLastIndex((info) => info.wantsLogprobs) + 1;
+    if (numRecords === 0) return 4 * infos.length;
+    return 4 * (this.#options.maxSequences + numRecords * RECORD_WORDS);
+  }
+
+  /** Reads the bytes of `results` that were copied after the step. */
+  decode(step: Step, bytes: ArrayBuffer): StepResult {
+    const infos = this.#infoOf(step);
+    const words = new Uint32Array(bytes);
+    const floats = new Float32Array(bytes);
+    const logprobs = infos.map((info, sample): TokenLogprobs | undefined => {
+      if (!info.wantsLogprobs) return undefined;
+      const record = this.#options.maxSequences + sample * RECORD_WORDS;
+      const top: { token: number; logprob: number }[] = [];
+      for (let at = record + 1; at < record + 1 + 2 * info.numTop; at += 2) {
+        // Logits of NaN have no rank; their places hold no token.
+        const token = words[at]!;
+        if (token < this.#options.vocabularySize) top.push({ token, logprob: floats[at + 1]! });
+      }
+      return { logprob: floats[record]!, top };
+    });
+    return { tokens: [...words.subarray(0, infos.length)], logprobs };
+  }
+
+  /** Frees the sampler's buffers; those of the options stay. Idempotent. */
+  dispose(): void {
+    for (const buffer of Object.values(this.#buffers)) buffer.destroy();
+  }
+
+  /** What the step's samples ask for, fixed at the first question: before the slots are reset again. */
+  #infoOf(step: Step): readonly SampleInfo[] {
+    const known = this.#samples.get(step);
+    if (known !== undefined) return known;
+    invariant(
+      step.samples.length <= this.#options.maxSequences,
+      `Step ${step.id} has ${step.samples.length} samples; ${this.#options.maxSequences} is the most.`,
+    );
+    const infos = step.samples.map(({ slot }) => {
+      const state = this.#slots[slot];
+      invariant(state !== undefined, `Step ${step.id} samples slot ${slot}, which does not exist.`);
+      const wantsLogprobs = (state.flags & slotFlags.LOGPROBS_FLAG) !== 0;
+      return { wantsLogprobs, numTop: wantsLogprobs ? state.numTop : 0 };
+    });
+    this.#samples.set(step, infos);
+    return infos;
+  }
+}

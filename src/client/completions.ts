@@ -1,0 +1,149 @@
+import type { GenerateRequest, PromptInput, WireLogprob } from "../worker/protocol.ts";
+import { completionUsage } from "./chat.ts";
+import { randomHex, type WorkerConnection } from "./connection.ts";
+import { Generation } from "./generation.ts";
+import {
+  type CallOptions,
+  COMMON_FIELDS,
+  checkTokenIds,
+  readCallOptions,
+  readLogprobCount,
+  readSettings,
+} from "./samplingFields.ts";
+import { type ChunkShape, ChunkStream, readAll } from "./stream.ts";
+import type {
+  Completion,
+  CompletionChoice,
+  CompletionChunk,
+  CompletionLogprobs,
+  Completions,
+} from "./types.ts";
+import { invalidField, readObject, refuseUnknown, wellFormed } from "./validate.ts";
+
+const COMPLETION_FIELDS = new Set([...COMMON_FIELDS, "prompt"]);
+/** Most prompts of one call. */
+const MAX_PROMPTS = 1024;
+
+/** `engine.completions` over a connection: the legacy API, for raw prompts. */
+export function createCompletions(connection: WorkerConnection, modelName: string): Completions {
+  async function create(params: unknown): Promise<Completion | ChunkStream<CompletionChunk>> {
+    const fields = readObject(params, "params");
+    refuseUnknown(fields, COMPLETION_FIELDS);
+    const prompts = readPrompts(fields["prompt"]);
+    const requests = prompts.map((prompt): Omit<GenerateRequest, "requestId"> => {
+      return { prompt, ...readSettings(fields, readLogprobCount(fields, "logprobs")) };
+    });
+    const options = readCallOptions(fields);
+    const generation = new Generation(connection, requests, options.signal);
+    const head = {
+      id: `cmpl-${randomHex(12)}`,
+      object: "text_completion",
+      created: Math.floor(Date.now() / 1000),
+      model: modelName,
+    } as const;
+    await generation.accepted();
+    if (options.stream) return new ChunkStream(generation, createChunkShape(head, options));
+    const numChoices = requests.length * requests[0]!.n;
+    const choices = await collect(generation, numChoices, options);
+    return { ...head, choices, usage: completionUsage(generation.usage) };
+  }
+  return { create: create as Completions["create"] };
+}
+
+async function collect(
+  generation: Generation,
+  numChoices: number,
+  options: CallOptions,
+): Promise<CompletionChoice[]> {
+  const choices = Array.from({ length: numChoices }, (_, index): CompletionChoice => {
+    const tokenIds = options.returnTokenIds ? { token_ids: [] } : {};
+    return {
+      index,
+      text: "",
+      logprobs: null,
+      finish_reason: "stop",
+      stop_reason: null,
+      ...tokenIds,
+    };
+  });
+  await readAll(generation, ({ choice, text, tokens, logprobs, finish }) => {
+    const target = choices[choice]!;
+    target.text += text;
+    target.token_ids?.push(...tokens);
+    if (logprobs !== undefined) {
+      target.logprobs ??= { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
+      const more = completionLogprobs(logprobs);
+      target.logprobs.tokens.push(...more.tokens);
+      target.logprobs.token_logprobs.push(...more.token_logprobs);
+      target.logprobs.top_logprobs.push(...more.top_logprobs);
+      target.logprobs.text_offset.push(...more.text_offset);
+    }
+    if (finish !== undefined) {
+      target.finish_reason = finish.reason;
+      target.stop_reason = finish.stop;
+    }
+  });
+  return choices;
+}
+
+function createChunkShape(
+  head: Pick<CompletionChunk, "id" | "object" | "created" | "model">,
+  options: CallOptions,
+): ChunkShape<CompletionChunk> {
+  const noUsage = options.includeUsage ? { usage: null } : {};
+  return {
+    delta({ choice, text, tokens, logprobs, finish }) {
+      const hasNews =
+        text !== "" ||
+        finish !== undefined ||
+        logprobs !== undefined ||
+        (options.returnTokenIds && tokens.length > 0);
+      if (!hasNews) return undefined;
+      return {
+        ...head,
+        choices: [
+          {
+            index: choice,
+            text,
+            logprobs: logprobs === undefined ? null : completionLogprobs(logprobs),
+            finish_reason: finish?.reason ?? null,
+            ...(finish === undefined ? {} : { stop_reason: finish.stop }),
+            ...(options.returnTokenIds ? { token_ids: [...tokens] } : {}),
+          },
+        ],
+        ...noUsage,
+      };
+    },
+    end(usage) {
+      if (!options.includeUsage) return undefined;
+      return { ...head, choices: [], usage: completionUsage(usage) };
+    },
+  };
+}
+
+function completionLogprobs(logprobs: readonly WireLogprob[]): CompletionLogprobs {
+  return {
+    tokens: logprobs.map((token) => token.text),
+    token_logprobs: logprobs.map((token) => token.logprob),
+    top_logprobs: logprobs.map((token) =>
+      Object.fromEntries(token.top.map(({ text, logprob }) => [text, logprob])),
+    ),
+    text_offset: logprobs.map((token) => token.offset),
+  };
+}
+
+function readPrompts(value: unknown): PromptInput[] {
+  const allowed = `a text, a list of token ids, or a list of 1 to ${MAX_PROMPTS} texts or lists of token ids`;
+  if (typeof value === "string") return [{ kind: "text", text: wellFormed(value) }];
+  if (!Array.isArray(value) || value.length === 0) throw invalidField("prompt", value, allowed);
+  if (typeof value[0] === "number") {
+    return [{ kind: "tokens", tokens: checkTokenIds(value, "prompt") }];
+  }
+  if (value.length > MAX_PROMPTS) throw invalidField("prompt", value, allowed);
+  return value.map((entry, i): PromptInput => {
+    const field = `prompt[${i}]`;
+    if (typeof entry === "string") return { kind: "text", text: wellFormed(entry) };
+    if (!Array.isArray(entry)) throw invalidField(field, entry, allowed);
+    return { kind: "tokens", tokens: checkTokenIds(entry, field) };
+  });
+}

@@ -1,0 +1,299 @@
+import { type Remote, releaseProxy, wrap } from "comlink";
+import { QuireError } from "../errors.ts";
+import {
+  type ByteSource,
+  type ConnectMessage,
+  type ControlApi,
+  fromWireError,
+  type GenerateRequest,
+  type LoadedModel,
+  type LoadProgress,
+  type LoadRequest,
+  type PageMessage,
+  PROTOCOL_VERSION,
+  type Reply,
+  type SequenceDelta,
+  type WorkerMessage,
+} from "../worker/protocol.ts";
+import { serveByteSource } from "./serveByteSource.ts";
+
+/** Where the messages of one request go. */
+export interface RequestSink {
+  accepted(promptTokens: number): void;
+  delta(delta: SequenceDelta): void;
+  /** The last call: the request ended with an error. */
+  failed(error: QuireError): void;
+}
+
+export interface ConnectionOptions {
+  readonly createWorker: () => Worker;
+  /** Milliseconds from the worker's creation to its first answer. */
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+  /** Read by the worker, by range. */
+  readonly source?: ByteSource | undefined;
+}
+
+/** Milliseconds that a closing worker may take to free the GPU before it is ended all the same. */
+const CLOSE_TIMEOUT_MS = 2000;
+
+const BLOCKED_HINT =
+  "Either the page's Content-Security-Policy blocks it (the inlined worker needs `worker-src blob:`; " +
+  "without that, pass createEngine a `worker` made from the file `quire/worker`), or the worker's " +
+  "file was not found or failed to load (look at the browser's console).";
+
+/**
+ * The page's end of one worker: its ports, its calls in flight, its end. Whatever ends the worker
+ * (a crash, a broken engine, `close`) rejects every call and fails every request, so that none hangs.
+ */
+export class WorkerConnection {
+  readonly #worker: Worker;
+  readonly #stream: MessagePort;
+  // Held for as long as the connection: a proxy that is garbage-collected drops its replies.
+  readonly #control: Remote<ControlApi>;
+  readonly #sinks = new Map<number, RequestSink>();
+  readonly #rejects = new Set<(error: QuireError) => void>();
+  readonly #lockName = `quire-worker-${randomHex(16)}`;
+  readonly #lockWait = new AbortController();
+  readonly #onProgress: ((progress: LoadProgress) => void) | undefined;
+  #failure: QuireError | undefined;
+  #isReady = false;
+  #onReady: () => void = () => {};
+  #onLoaded: () => void = () => {};
+  #nextRequestId = 1;
+
+  /** Starts the worker. Throws `worker-failed`, `aborted`. */
+  static async open(options: ConnectionOptions): Promise<WorkerConnection> {
+    const connection = new WorkerConnection(options);
+    const { timeoutMs, signal } = options;
+    const timer = setTimeout(() => {
+      const message = `The worker did not answer within ${timeoutMs} ms. ${BLOCKED_HINT}`;
+      connection.#end(new QuireError("worker-failed", message, { timeoutMs }));
+    }, timeoutMs);
+    try {
+      await connection.race(
+        new Promise<void>((resolve) => {
+          connection.#onReady = resolve;
+        }),
+        signal,
+      );
+      return connection;
+    } catch (error) {
+      connection.#end(error as QuireError);
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  private constructor(options: ConnectionOptions) {
+    this.#onProgress = options.onProgress;
+    try {
+      this.#worker = options.createWorker();
+    } catch (cause) {
+      throw new QuireError(
+        "worker-failed",
+        `No worker could be made. ${BLOCKED_HINT}`,
+        {},
+        { cause },
+      );
+    }
+    this.#worker.addEventListener("error", (event) => this.#workerFailed(event));
+    this.#worker.addEventListener("messageerror", () => this.#messageFailed());
+    const control = new MessageChannel();
+    const stream = new MessageChannel();
+    this.#stream = stream.port1;
+    this.#stream.addEventListener("messageerror", () => this.#messageFailed());
+    this.#stream.addEventListener("message", (event: MessageEvent<WorkerMessage>) =>
+      this.#receive(event.data),
+    );
+    if (options.source !== undefined) serveByteSource(this.#stream, options.source);
+    this.#stream.start();
+    control.port1.addEventListener("messageerror", () => this.#messageFailed());
+    this.#control = wrap<ControlApi>(control.port1);
+    const message: ConnectMessage = {
+      type: "connect",
+      version: PROTOCOL_VERSION,
+      control: control.port2,
+      stream: stream.port2,
+      lockName: this.#lockName,
+    };
+    this.#worker.postMessage(message, [control.port2, stream.port2]);
+  }
+
+  /** Loads the model; all progress has been reported when it resolves. Throws as `call` does. */
+  async load(request: LoadRequest, signal?: AbortSignal): Promise<LoadedModel> {
+    const reported = new Promise<void>((resolve) => {
+      this.#onLoaded = resolve;
+    });
+    const loaded = await this.call((control) => control.load(request), signal);
+    await this.race(reported, signal);
+    return loaded;
+  }
+
+  /** A control call. Throws its coded error, or what ended the worker meanwhile. */
+  async call<T>(
+    run: (control: Remote<ControlApi>) => Promise<Reply<T>>,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    if (this.#failure !== undefined) throw this.#failure;
+    const reply = await this.race(run(this.#control), signal);
+    if (reply.ok) return reply.value;
+    throw fromWireError(reply.error);
+  }
+
+  /** `promise`, or a rejection if the connection ends or the signal fires first. */
+  race<T>(promise: Promise<T>, signal?: AbortSignal): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const onAbort = () => {
+        const cause = signal?.reason;
+        settle(() => reject(new QuireError("aborted", "The call was aborted.", {}, { cause })));
+      };
+      const onEnd = (error: QuireError) => settle(() => reject(error));
+      const settle = (act: () => void) => {
+        this.#rejects.delete(onEnd);
+        signal?.removeEventListener("abort", onAbort);
+        act();
+      };
+      if (this.#failure !== undefined) return reject(this.#failure);
+      if (signal?.aborted) return onAbort();
+      this.#rejects.add(onEnd);
+      signal?.addEventListener("abort", onAbort);
+      promise.then(
+        (value) => settle(() => resolve(value)),
+        (error) => settle(() => reject(error)),
+      );
+    });
+  }
+
+  /** Sends a request; its messages go to `sink` until its last. Returns its id. Throws if ended. */
+  submit(request: Omit<GenerateRequest, "requestId">, sink: RequestSink): number {
+    if (this.#failure !== undefined) throw this.#failure;
+    const requestId = this.#nextRequestId++;
+    this.#post({ type: "submit", request: { ...request, requestId } });
+    this.#sinks.set(requestId, sink);
+    return requestId;
+  }
+
+  /** Ends a request without another message to its sink. A request that has ended is left alone. */
+  abort(requestId: number): void {
+    if (this.#sinks.delete(requestId)) this.#post({ type: "abort", requestId });
+  }
+
+  /** Rejects everything pending with `error`, lets the worker free what it holds and ends it. */
+  async close(error: QuireError): Promise<void> {
+    if (this.#failure !== undefined) return;
+    this.#rejectAll(error);
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const timeout = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
+    });
+    // A worker that cannot answer any more is ended by `terminate`, which frees its GPU device too.
+    await Promise.race([this.#control.dispose().catch(() => {}), timeout]);
+    clearTimeout(timer);
+    this.#terminate();
+  }
+
+  #end(error: QuireError): void {
+    if (this.#failure !== undefined) return;
+    this.#rejectAll(error);
+    this.#terminate();
+  }
+
+  #rejectAll(error: QuireError): void {
+    this.#failure = error;
+    for (const reject of [...this.#rejects]) reject(error);
+    for (const sink of [...this.#sinks.values()]) sink.failed(error);
+    this.#sinks.clear();
+  }
+
+  #terminate(): void {
+    this.#lockWait.abort();
+    this.#control[releaseProxy]();
+    this.#stream.close();
+    this.#worker.terminate();
+  }
+
+  #post(message: PageMessage): void {
+    this.#stream.postMessage(message);
+  }
+
+  #receive(message: WorkerMessage): void {
+    switch (message.type) {
+      case "ready":
+        this.#ready(message.version, message.holdsLock);
+        break;
+      case "progress":
+        this.#onProgress?.(message.progress);
+        break;
+      case "loaded":
+        this.#onLoaded();
+        break;
+      case "accepted":
+        this.#sinks.get(message.requestId)?.accepted(message.promptTokens);
+        break;
+      case "step":
+        for (const delta of message.deltas) this.#deliver(delta);
+        break;
+      case "failed": {
+        const sink = this.#sinks.get(message.requestId);
+        this.#sinks.delete(message.requestId);
+        sink?.failed(fromWireError(message.error));
+        break;
+      }
+      case "broken":
+        this.#end(fromWireError(message.error));
+    }
+  }
+
+  #deliver(delta: SequenceDelta): void {
+    const sink = this.#sinks.get(delta.requestId);
+    if (delta.usage !== undefined) this.#sinks.delete(delta.requestId);
+    sink?.delta(delta);
+  }
+
+  #ready(version: number, holdsLock: boolean): void {
+    if (version !== PROTOCOL_VERSION) {
+      const message =
+        `The worker speaks version ${version} of the protocol, the page version ${PROTOCOL_VERSION}. ` +
+        "Serve the worker file of the same Quire release as the page's.";
+      this.#end(new QuireError("worker-failed", message, { version }));
+      return;
+    }
+    this.#isReady = true;
+    if (holdsLock) this.#watchLock();
+    this.#onReady();
+  }
+
+  /** A worker that the browser ends (out of memory) sends no event, but it lets go of its lock. */
+  #watchLock(): void {
+    const onGone = () => {
+      const message = "The worker is gone: the browser ended it, most likely for lack of memory.";
+      this.#end(new QuireError("worker-failed", `${message} Create a new engine.`));
+    };
+    navigator.locks
+      .request(this.#lockName, { signal: this.#lockWait.signal }, onGone)
+      .catch(() => {}); // Aborted by #terminate.
+  }
+
+  #workerFailed(event: ErrorEvent): void {
+    event.preventDefault?.();
+    const found = event.message ? `: ${event.message}` : "";
+    const message = this.#isReady
+      ? `The worker crashed${found}. Create a new engine.`
+      : `The worker did not start${found}. ${BLOCKED_HINT}`;
+    this.#end(new QuireError("worker-failed", message, { detail: event.message ?? "" }));
+  }
+
+  #messageFailed(): void {
+    const message = "A message between page and worker could not be read. Create a new engine.";
+    this.#end(new QuireError("worker-failed", message));
+  }
+}
+
+/** `length` random bytes in hexadecimal. */
+export function randomHex(length: number): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(length));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

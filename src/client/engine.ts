@@ -1,0 +1,54 @@
+import { QuireError } from "../errors.ts";
+import type { EngineStats, LoadedModel } from "../worker/protocol.ts";
+import { createChatCompletions } from "./chat.ts";
+import { createCompletions } from "./completions.ts";
+import type { WorkerConnection } from "./connection.ts";
+import { checkTokenIds } from "./samplingFields.ts";
+import type { ChatCompletions, Completions, ModelInfo, QuireEngine } from "./types.ts";
+import { invalidField, wellFormed } from "./validate.ts";
+
+/** The page's handle of a loaded engine. */
+export class ClientEngine implements QuireEngine {
+  readonly model: ModelInfo;
+  readonly adapter: LoadedModel["adapter"];
+  readonly backend: LoadedModel["backend"];
+  readonly chat: { readonly completions: ChatCompletions };
+  readonly completions: Completions;
+  readonly #connection: WorkerConnection;
+  #disposal: Promise<void> | undefined;
+
+  constructor(connection: WorkerConnection, loaded: LoadedModel) {
+    this.#connection = connection;
+    this.model = loaded.model;
+    this.adapter = loaded.adapter;
+    this.backend = loaded.backend;
+    this.chat = { completions: createChatCompletions(connection, loaded.model.name) };
+    this.completions = createCompletions(connection, loaded.model.name);
+  }
+
+  async tokenize(text: string, options: { specialTokens?: boolean } = {}): Promise<number[]> {
+    if (typeof text !== "string") throw invalidField("text", text, "a text");
+    const { specialTokens = false } = options;
+    return this.#connection.call((control) => control.tokenize(wellFormed(text), specialTokens));
+  }
+
+  async detokenize(tokens: readonly number[]): Promise<string> {
+    const ids = checkTokenIds(tokens, "tokens");
+    return this.#connection.call((control) => control.detokenize(ids));
+  }
+
+  stats(): Promise<EngineStats> {
+    return this.#connection.call((control) => control.stats());
+  }
+
+  dispose(): Promise<void> {
+    this.#disposal ??= this.#connection.close(
+      new QuireError("disposed", "The engine was disposed. Create a new one."),
+    );
+    return this.#disposal;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+}

@@ -1,0 +1,335 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+import type { AdapterSummary, ByteSource, EngineStats, LoadProgress } from "../worker/protocol.ts";
+
+export type {
+  AdapterSummary,
+  ByteSource,
+  EngineStats,
+  LoadProgress,
+  StoredModel,
+} from "../worker/protocol.ts";
+
+// OpenAI's shapes, as own structural types: the supported fields and no others. Fields beyond
+// OpenAI's (top_k, min_p, repetition_penalty, stop_token_ids, ignore_eos, return_token_ids) have
+// vLLM's names and meanings.
+
+// --- Creating an engine ---
+
+/** What `createEngine` takes. Only `model` is required. */
+export interface EngineOptions {
+  /**
+   * A GGUF file. A URL is downloaded once and kept in the browser's storage; a File, Blob or
+   * ByteSource is read by range; an ArrayBuffer is copied.
+   */
+  readonly model: string | URL | Blob | ArrayBuffer | ByteSource;
+  /** Jinja source of a chat template; instead of the file's own. */
+  readonly chatTemplate?: string;
+  /** `auto` (default) is `webgpu`; `wasm` is not built yet and rejects with `unsupported`. */
+  readonly backend?: "auto" | "webgpu" | "wasm";
+  /** `exact` (default): float32 arithmetic. Other values reject with `unsupported`. */
+  readonly precision?: "exact";
+  /** Bytes of memory for keys and values; default 256 MiB, or what `maxSequences` full contexts need. */
+  readonly kvCacheBytes?: number;
+  /** The same budget as a number of blocks; not together with `kvCacheBytes`. */
+  readonly kvCacheBlocks?: number;
+  /** How keys and values are stored; default `f16`. */
+  readonly kvCacheDtype?: "f16" | "f32";
+  /** Tokens a KV block; default 16. */
+  readonly blockSize?: 8 | 16 | 32;
+  /** Most sequences that generate at the same time (others wait): 1 to 256, default 16. */
+  readonly maxSequences?: number;
+  /**
+   * The worker that runs the engine, made from `quire/worker`; default: one inlined in the library,
+   * which needs a Content-Security-Policy with `worker-src blob:`. The engine owns it and ends it.
+   */
+  readonly worker?: Worker | (() => Worker);
+  /** Milliseconds that the worker may take to start; default 30,000. */
+  readonly workerTimeoutMs?: number;
+  /** Aborts loading: `createEngine` rejects with `aborted` and leaves nothing behind. */
+  readonly signal?: AbortSignal;
+  /** Called while loading; bytes of a phase never go back. */
+  readonly onProgress?: (progress: LoadProgress) => void;
+}
+
+/** How a function that starts a worker may be told to. */
+export interface WorkerOptions {
+  /** The worker to use instead of the inlined one; it is ended with the call. */
+  readonly worker?: Worker | (() => Worker);
+  /** Milliseconds that the worker may take to start; default 30,000. */
+  readonly workerTimeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** The model that an engine runs. */
+export interface ModelInfo {
+  /** `general.name` of the file, or the file's name. */
+  readonly name: string;
+  /** The file's name or URL. */
+  readonly file: string;
+  readonly byteLength: number;
+  /** `llama`, `qwen2`, `qwen3`. */
+  readonly architecture: string;
+  /** Weights, counted over all tensors. */
+  readonly parameters: number;
+  /** Longest sequence in tokens, prompt and completion together. */
+  readonly contextLength: number;
+  readonly vocabularySize: number;
+  /** False where neither the file nor the options had one: chat completions reject with `chat-template`. */
+  readonly hasChatTemplate: boolean;
+}
+
+/** A model, loaded in a worker. Made by `createEngine`. */
+export interface QuireEngine {
+  readonly model: ModelInfo;
+  /** Null where no adapter is involved. */
+  readonly adapter: AdapterSummary | null;
+  readonly backend: EngineStats["backend"];
+  readonly chat: { readonly completions: ChatCompletions };
+  readonly completions: Completions;
+  /** Token ids of a text; with `specialTokens`, texts of control tokens become those tokens. */
+  tokenize(text: string, options?: { readonly specialTokens?: boolean }): Promise<number[]>;
+  /** Text of token ids, control tokens left out. */
+  detokenize(tokens: readonly number[]): Promise<string>;
+  stats(): Promise<EngineStats>;
+  /**
+   * Ends every request with `disposed`, frees the GPU and ends the worker. Idempotent: every call
+   * resolves when that is done.
+   */
+  dispose(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** `engine.chat.completions`. */
+export interface ChatCompletions {
+  create(params: ChatCompletionParamsNonStreaming): Promise<ChatCompletion>;
+  create(params: ChatCompletionParamsStreaming): Promise<CompletionStream<ChatCompletionChunk>>;
+  create(
+    params: ChatCompletionParams,
+  ): Promise<ChatCompletion | CompletionStream<ChatCompletionChunk>>;
+}
+
+/** `engine.completions`. */
+export interface Completions {
+  create(params: CompletionParamsNonStreaming): Promise<Completion>;
+  create(params: CompletionParamsStreaming): Promise<CompletionStream<CompletionChunk>>;
+  create(params: CompletionParams): Promise<Completion | CompletionStream<CompletionChunk>>;
+}
+
+/**
+ * Chunks of one request, read once by one consumer. Leaving the loop early ends the request, and so
+ * does dropping the stream unread. After an abort the next read throws `aborted`.
+ */
+export interface CompletionStream<Chunk> extends AsyncIterable<Chunk> {
+  [Symbol.asyncIterator](): AsyncIterator<Chunk, undefined>;
+  /** Ends the request; the next read throws `aborted`. */
+  abort(): void;
+  /** The chunks as a ReadableStream; cancelling it ends the request. */
+  toReadableStream(): ReadableStream<Chunk>;
+}
+
+// --- Requests ---
+
+/** Sampling and limits, common to chat and plain completions. */
+export interface SamplingFields {
+  /** Accepted for compatibility: an engine has one model. */
+  readonly model?: string | null;
+  /** Most tokens to generate; default: up to the context. Alias of `max_completion_tokens`. */
+  readonly max_tokens?: number | null;
+  /** 0 to 2; default 1. 0 always takes the likeliest token. */
+  readonly temperature?: number | null;
+  /** More than 0, at most 1; default 1. */
+  readonly top_p?: number | null;
+  /** 0 or more (0 and -1: all); default 0. */
+  readonly top_k?: number | null;
+  /** 0 to 1; default 0. */
+  readonly min_p?: number | null;
+  /** An integer: the same seed gives the same tokens. Choice i of n uses seed + i. */
+  readonly seed?: number | null;
+  /** Up to 16 texts that end the completion; they are not part of it. */
+  readonly stop?: string | readonly string[] | null;
+  /** Token ids that end the completion, besides the model's own. */
+  readonly stop_token_ids?: readonly number[] | null;
+  /** True: the model's end tokens do not end the completion. */
+  readonly ignore_eos?: boolean | null;
+  /** Choices to make of one prompt, 1 to 128; default 1. */
+  readonly n?: number | null;
+  /** -2 to 2; default 0. */
+  readonly presence_penalty?: number | null;
+  /** -2 to 2; default 0. */
+  readonly frequency_penalty?: number | null;
+  /** More than 0, at most 2; default 1. */
+  readonly repetition_penalty?: number | null;
+  /** Token id to a bias of -100 to 100. */
+  readonly logit_bias?: Readonly<Record<string, number>> | null;
+  /** True: choices and chunks carry `token_ids`. */
+  readonly return_token_ids?: boolean | null;
+  readonly stream_options?: { readonly include_usage?: boolean | null } | null;
+  /** Ends the request: the promise rejects, the stream throws, with `aborted`. */
+  readonly signal?: AbortSignal | null;
+}
+
+export interface ChatTextPart {
+  readonly type: "text";
+  readonly text: string;
+}
+
+/** `developer` is read as `system`. */
+export interface ChatMessage {
+  readonly role: "system" | "developer" | "user" | "assistant";
+  readonly content: string | readonly ChatTextPart[];
+}
+
+export interface ChatCompletionParams extends SamplingFields {
+  /** At least one. */
+  readonly messages: readonly ChatMessage[];
+  readonly max_completion_tokens?: number | null;
+  /** True: choices carry log-probabilities of their tokens. */
+  readonly logprobs?: boolean | null;
+  /** 0 to 20 likeliest tokens at each position; needs `logprobs: true`. */
+  readonly top_logprobs?: number | null;
+  readonly stream?: boolean | null;
+}
+
+export interface ChatCompletionParamsNonStreaming extends ChatCompletionParams {
+  readonly stream?: false | null;
+}
+
+export interface ChatCompletionParamsStreaming extends ChatCompletionParams {
+  readonly stream: true;
+}
+
+export interface CompletionParams extends SamplingFields {
+  /** A text, token ids, or a list of either. Texts of control tokens become those tokens. */
+  readonly prompt: string | readonly string[] | readonly number[] | readonly (readonly number[])[];
+  /** 0 to 20: log-probabilities of the tokens and of that many likeliest ones. */
+  readonly logprobs?: number | null;
+  readonly stream?: boolean | null;
+}
+
+export interface CompletionParamsNonStreaming extends CompletionParams {
+  readonly stream?: false | null;
+}
+
+export interface CompletionParamsStreaming extends CompletionParams {
+  readonly stream: true;
+}
+
+// --- Results ---
+
+/** `stop`: an end token, a stop text or stop token. `length`: `max_tokens` or the context is reached. */
+export type FinishReason = "stop" | "length";
+
+export interface CompletionUsage {
+  prompt_tokens: number;
+  /** Of all choices together. */
+  completion_tokens: number;
+  total_tokens: number;
+  /** Prompt tokens whose keys and values were in the pool already. */
+  prompt_tokens_details: { cached_tokens: number };
+}
+
+export interface TopLogprob {
+  token: string;
+  logprob: number;
+  /** The token's UTF-8; a token may hold part of a character. */
+  bytes: number[];
+}
+
+export interface TokenLogprob extends TopLogprob {
+  top_logprobs: TopLogprob[];
+}
+
+export interface ChatLogprobs {
+  content: TokenLogprob[];
+  refusal: null;
+}
+
+export interface ChatChoice {
+  index: number;
+  message: { role: "assistant"; content: string; refusal: null };
+  logprobs: ChatLogprobs | null;
+  finish_reason: FinishReason;
+  /** The stop text or stop token id that ended the choice, if one did. */
+  stop_reason: string | number | null;
+  /** The generated tokens without the end token; with `return_token_ids`. */
+  token_ids?: number[];
+}
+
+export interface ChatCompletion {
+  id: string;
+  object: "chat.completion";
+  /** Unix time in seconds. */
+  created: number;
+  model: string;
+  choices: ChatChoice[];
+  usage: CompletionUsage;
+}
+
+export interface ChatChunkChoice {
+  index: number;
+  /** `role` comes in the first chunk of a choice, `content` where there is new text. */
+  delta: { role?: "assistant"; content?: string };
+  logprobs: ChatLogprobs | null;
+  /** Null but in the last chunk of a choice. */
+  finish_reason: FinishReason | null;
+  stop_reason?: string | number | null;
+  token_ids?: number[];
+}
+
+export interface ChatCompletionChunk {
+  id: string;
+  object: "chat.completion.chunk";
+  created: number;
+  model: string;
+  /** One entry; none in the usage chunk. */
+  choices: ChatChunkChoice[];
+  /** Set in the last chunk with `stream_options.include_usage`; null in the others then. */
+  usage?: CompletionUsage | null;
+}
+
+export interface CompletionLogprobs {
+  tokens: string[];
+  token_logprobs: number[];
+  /** At each position: token text to log-probability. */
+  top_logprobs: Record<string, number>[];
+  /** Where each token's text starts in the completion, in UTF-16 units. */
+  text_offset: number[];
+}
+
+export interface CompletionChoice {
+  index: number;
+  text: string;
+  logprobs: CompletionLogprobs | null;
+  finish_reason: FinishReason;
+  stop_reason: string | number | null;
+  token_ids?: number[];
+}
+
+export interface Completion {
+  id: string;
+  object: "text_completion";
+  created: number;
+  model: string;
+  /** n for each prompt, in the order of the prompts. */
+  choices: CompletionChoice[];
+  usage: CompletionUsage;
+}
+
+export interface CompletionChunkChoice {
+  index: number;
+  /** New text; may be empty. */
+  text: string;
+  logprobs: CompletionLogprobs | null;
+  finish_reason: FinishReason | null;
+  stop_reason?: string | number | null;
+  token_ids?: number[];
+}
+
+export interface CompletionChunk {
+  id: string;
+  object: "text_completion";
+  created: number;
+  model: string;
+  choices: CompletionChunkChoice[];
+  usage?: CompletionUsage | null;
+}

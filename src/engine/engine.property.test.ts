@@ -1,0 +1,145 @@
+import fc from "fast-check";
+import { expect, it } from "vitest";
+import { QuireError } from "../errors.ts";
+import { EngineWorld, withSeed } from "./testing/engineWorld.ts";
+
+// Random histories on pools so small that nearly everything collides: preemption, eviction, sharing,
+// reuse of slots and blocks. Prompts use two token ids, so that many share prefixes.
+
+const prompt = fc.array(fc.integer({ min: 1, max: 2 }), {
+  minLength: 1,
+  maxLength: 24,
+  size: "max",
+});
+
+const add = fc.record({
+  kind: fc.constant("add" as const),
+  prompt,
+  n: fc.integer({ min: 1, max: 3 }),
+  maxTokens: fc.integer({ min: 1, max: 20 }),
+  seed: fc.nat(3),
+  penalty: fc.boolean(),
+  ignoreEos: fc.boolean(),
+});
+
+const pick = fc.nat(50);
+const interruption = fc.oneof(
+  fc.record({ kind: fc.constant("abort" as const), pick }),
+  fc.record({ kind: fc.constant("finish" as const), pick, index: fc.nat(2) }),
+  fc.record({ kind: fc.constant("preemptAll" as const) }),
+  fc.record({ kind: fc.constant("replaceExecutor" as const) }),
+);
+
+const operation = fc.oneof(
+  { weight: 4, arbitrary: add },
+  { weight: 8, arbitrary: fc.record({ kind: fc.constant("step" as const), times: fc.nat(6) }) },
+  { weight: 3, arbitrary: interruption },
+  // The same interruptions while a step is in flight.
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant("flight" as const), interruption }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("fail" as const), early: fc.boolean() }) },
+  // A later turn of a conversation: an earlier prompt and its answer so far.
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("continue" as const), pick, prompt }) },
+);
+
+const sizes = fc.record({
+  numBlocks: fc.integer({ min: 3, max: 16 }),
+  blockSize: fc.integer({ min: 1, max: 5 }),
+  maxSequences: fc.integer({ min: 1, max: 5 }),
+  maxRows: fc.integer({ min: 1, max: 40 }),
+  maxContext: fc.integer({ min: 10, max: 60 }),
+});
+
+class History {
+  readonly world: EngineWorld;
+  numAdded = 0;
+  /** Preemptions because the pool was full, not because the history said so. */
+  numForced = 0;
+
+  constructor(options: ConstructorParameters<typeof EngineWorld>[0]) {
+    this.world = new EngineWorld({ ...options, endTokens: new Set([0, 11, 22, 33, 44]) });
+  }
+
+  add(fields: Omit<typeof add extends fc.Arbitrary<infer T> ? T : never, "kind">): void {
+    const { prompt: promptTokens, n, maxTokens, seed, ignoreEos, penalty } = fields;
+    const sampling = withSeed(seed, penalty ? { repetitionPenalty: 1.2 } : {});
+    try {
+      this.world.add(this.numAdded, promptTokens, { n, maxTokens, ignoreEos, sampling });
+      this.numAdded += 1;
+    } catch (error) {
+      const { maxContext, numBlocks, blockSize } = this.world.sizes;
+      const length = Math.min(promptTokens.length + maxTokens, maxContext);
+      const fits = promptTokens.length < maxContext && length <= numBlocks * blockSize;
+      if (!(error instanceof QuireError) || fits) throw error;
+    }
+  }
+
+  interrupt(op: typeof interruption extends fc.Arbitrary<infer T> ? T : never): void {
+    const { world } = this;
+    if (op.kind === "abort") world.abort(op.pick % (this.numAdded + 1));
+    else if (op.kind === "finish") {
+      world.note([world.engine.finishSequence(op.pick % (this.numAdded + 1), op.index)]);
+    } else if (op.kind === "preemptAll") world.engine.preemptAll();
+    else world.replaceExecutor();
+    world.engine.checkIntegrity();
+  }
+
+  async steps(limit: number): Promise<void> {
+    const { engine } = this.world;
+    const before = engine.stats().preemptions;
+    for (let i = 0; i < limit && engine.hasWork; i++) await this.world.step();
+    this.numForced += engine.stats().preemptions - before;
+  }
+
+  async apply(op: typeof operation extends fc.Arbitrary<infer T> ? T : never): Promise<void> {
+    const { world } = this;
+    if (op.kind === "add") this.add(op);
+    else if (op.kind === "continue" && this.numAdded > 0) {
+      const { request, tokens } = world.of(op.pick % this.numAdded);
+      const history = [...request.promptTokens, ...tokens, ...op.prompt];
+      this.add({ prompt: history, n: 1, maxTokens: 5, seed: 1, ignoreEos: true, penalty: false });
+    } else if (op.kind === "step") {
+      await this.steps(op.times);
+    } else if (op.kind === "flight") {
+      const { executor } = world;
+      executor.onFlight = () => this.interrupt(op.interruption);
+      await world.step();
+      executor.onFlight = undefined;
+    } else if (op.kind === "fail" && world.engine.hasWork) {
+      const error = new Error("lost");
+      world.executor.failure = { error, early: op.early };
+      await expect(world.engine.step()).rejects.toBe(error);
+    } else if (op.kind !== "continue" && op.kind !== "fail") this.interrupt(op);
+    world.engine.checkIntegrity();
+  }
+}
+
+it("over random histories the books stay right, every request ends, and tokens do not depend on scheduling", async () => {
+  let steps = 0;
+  let forced = 0;
+  let hits = 0;
+  await fc.assert(
+    fc.asyncProperty(
+      sizes,
+      fc.array(operation, { minLength: 8, maxLength: 40, size: "max" }),
+      async (options, operations) => {
+        const history = new History(options);
+        for (const op of operations) await history.apply(op);
+        const { world } = history;
+        await history.steps(10_000);
+        expect(world.engine.hasWork).toBe(false);
+        world.checkDelivered();
+        for (const { finishReason } of world.received.values()) expect(finishReason).toBeDefined();
+        const stats = world.engine.stats();
+        expect(stats).toMatchObject({ running: 0, waiting: 0, kvBlocksUsed: 0 });
+        steps += stats.steps;
+        forced += history.numForced;
+        hits += stats.prefixCacheHits;
+      },
+    ),
+    { numRuns: 1000 },
+  );
+  // The histories did meet what they are about; half of what they usually meet.
+  expect(steps).toBeGreaterThan(10_000);
+  expect(forced).toBeGreaterThan(250);
+  expect(hits).toBeGreaterThan(7000);
+}, 60_000);

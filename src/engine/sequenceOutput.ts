@@ -1,0 +1,42 @@
+import type { FinishReason, RequestId, Sequence } from "./sequence.ts";
+import type { TokenLogprobs } from "./step.ts";
+
+/** News of one sequence. */
+export interface SequenceOutput {
+  readonly requestId: RequestId;
+  /** Which of the request's n samples. */
+  readonly index: number;
+  /** Tokens since the last output; never the stop token. */
+  readonly tokens: readonly number[];
+  /** One for each of `tokens`, if the sampling parameters ask for them. */
+  readonly logprobs?: readonly TokenLogprobs[];
+  /** Set in the sequence's last output. */
+  readonly finishReason: FinishReason | undefined;
+  /** The token that ended it, if one did. */
+  readonly stopToken?: number;
+  /** Length of the prompt. */
+  readonly promptTokens: number;
+  /**
+   * Prompt tokens that were in the prefix cache when the sequence first ran; 0 if it never ran. Samples
+   * after the first find the first one's prompt there.
+   */
+  readonly cachedTokens: number;
+}
+
+/** The sequence's state as news, with these new tokens. */
+export function outputOf(
+  sequence: Sequence,
+  tokens: readonly number[],
+  logprobs: readonly TokenLogprobs[] | undefined,
+): SequenceOutput {
+  return {
+    requestId: sequence.requestId,
+    index: sequence.index,
+    tokens,
+    logprobs,
+    finishReason: sequence.finishReason,
+    stopToken: sequence.stopToken,
+    promptTokens: sequence.numPromptTokens,
+    cachedTokens: sequence.cachedTokens ?? 0,
+  };
+}

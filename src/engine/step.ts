@@ -1,0 +1,76 @@
+import type { SamplingParams } from "./sampling.ts";
+
+/** In `StepRow.token`: the row's token is what the back end last sampled for the row's slot. */
+export const SAMPLED_TOKEN = -1;
+
+/** One token of one sequence on its way through the model. */
+export interface StepRow {
+  /** Index of the sequence's resident state in the back end: block table, sampling state. < maxSequences. */
+  readonly slot: number;
+  /** Token id, or SAMPLED_TOKEN. */
+  readonly token: number;
+  /** Index of the token in its sequence, from 0. The row attends to positions 0..position. */
+  readonly position: number;
+  /** Where its K and V go: block id * blockSize + offset in the block. */
+  readonly kvSlot: number;
+}
+
+/** A block that a sequence's block table gained. Entries stay valid until the slot is reset. */
+export interface BlockTableEntry {
+  readonly slot: number;
+  /** Index in the sequence's block table: position / blockSize, rounded down. */
+  readonly index: number;
+  readonly block: number;
+}
+
+/** A sequence that enters (or re-enters) a slot. Sent before its first row; the slot's old state is void. */
+export interface SlotReset {
+  readonly slot: number;
+  readonly sampling: SamplingParams;
+  /** Tokens so far, for the penalties; empty when `usesPenalties(sampling)` is false. */
+  readonly promptTokens: readonly number[];
+  readonly outputTokens: readonly number[];
+}
+
+/** A row whose logits are wanted and from which the slot's next token is sampled. */
+export interface StepSample {
+  /** Index into `Step.rows`. Always the last row of its slot in this step. */
+  readonly row: number;
+  readonly slot: number;
+  /** Position of the token to be sampled (the row's + 1): the counter of its random numbers. */
+  readonly position: number;
+}
+
+/** One forward pass over a batch of rows: all that a back end needs to run it. Holds no tensor. */
+export interface Step {
+  /** Counts up by one a step. */
+  readonly id: number;
+  readonly slotResets: readonly SlotReset[];
+  readonly blockTableEntries: readonly BlockTableEntry[];
+  /** Rows of one sequence are adjacent and ascend in position. 1..maxRows of them. */
+  readonly rows: readonly StepRow[];
+  readonly samples: readonly StepSample[];
+}
+
+/** Log-probabilities (natural, of the raw logits' softmax) at one sampled token. */
+export interface TokenLogprobs {
+  readonly logprob: number;
+  /** The n best tokens, best first, ties to the lowest id. */
+  readonly top: readonly { readonly token: number; readonly logprob: number }[];
+}
+
+export interface StepResult {
+  /** One id for each of `Step.samples`. */
+  readonly tokens: readonly number[];
+  /** For each of `Step.samples`: set where the slot's sampling parameters ask for it. */
+  readonly logprobs: readonly (TokenLogprobs | undefined)[];
+}
+
+/** What runs steps. Steps run in the order of submission; the engine needs nothing else of a back end. */
+export interface StepExecutor {
+  submit(step: Step): StepHandle;
+}
+
+export interface StepHandle {
+  readonly result: Promise<StepResult>;
+}

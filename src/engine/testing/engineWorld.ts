@@ -1,0 +1,150 @@
+import { expect } from "vitest";
+import { Engine, type EngineOptions } from "../engine.ts";
+import type { EngineRequest } from "../request.ts";
+import { GREEDY, type SamplingParams } from "../sampling.ts";
+import type { FinishReason, RequestId } from "../sequence.ts";
+import type { SequenceOutput } from "../sequenceOutput.ts";
+import { expectedTokens, PagedExecutor } from "./pagedExecutor.ts";
+
+/** What a caller has received of one sequence. */
+export interface Received {
+  readonly request: EngineRequest;
+  readonly index: number;
+  readonly tokens: number[];
+  finishReason: FinishReason | undefined;
+  stopToken: number | undefined;
+  cachedTokens: number;
+}
+
+type Sizes = Pick<
+  EngineOptions,
+  "numBlocks" | "blockSize" | "maxSequences" | "maxRows" | "maxContext" | "endTokens"
+>;
+
+const DEFAULT_SIZES: Sizes = {
+  numBlocks: 64,
+  blockSize: 4,
+  maxSequences: 8,
+  maxRows: 64,
+  maxContext: 100,
+  endTokens: new Set([0]),
+};
+
+export function withSeed(seed: number, fields: Partial<SamplingParams> = {}): SamplingParams {
+  return { ...GREEDY, temperature: 1, ...fields, seed: [seed, 0] };
+}
+
+/** `count` token ids, the same for the same `first`. */
+export function tokens(count: number, first = 1): number[] {
+  return Array.from({ length: count }, (_, i) => first + i);
+}
+
+/** An engine on a `PagedExecutor`, with a record of all that it delivered. */
+export class EngineWorld {
+  readonly sizes: Sizes;
+  readonly engine: Engine;
+  executor: PagedExecutor;
+  readonly received = new Map<string, Received>();
+  clockMs = 0;
+
+  constructor(sizes: Partial<Sizes> = {}) {
+    this.sizes = { ...DEFAULT_SIZES, ...sizes };
+    this.executor = new PagedExecutor(this.sizes);
+    this.engine = new Engine({
+      ...this.sizes,
+      executor: this.executor,
+      now: () => (this.clockMs += 1),
+    });
+  }
+
+  add(id: RequestId, promptTokens: readonly number[], fields: Partial<EngineRequest> = {}): void {
+    const request: EngineRequest = {
+      id,
+      promptTokens,
+      n: 1,
+      maxTokens: 8,
+      stopTokenIds: [],
+      sampling: withSeed(1),
+      ...fields,
+    };
+    this.engine.add(request);
+    for (let index = 0; index < request.n; index++) {
+      this.received.set(`${id}/${index}`, {
+        request,
+        index,
+        tokens: [],
+        finishReason: undefined,
+        stopToken: undefined,
+        cachedTokens: 0,
+      });
+    }
+  }
+
+  of(id: RequestId, index = 0): Received {
+    const received = this.received.get(`${id}/${index}`);
+    if (received === undefined) throw new Error(`There is no sequence ${id}/${index}.`);
+    return received;
+  }
+
+  note(outputs: readonly (SequenceOutput | undefined)[]): void {
+    for (const output of outputs) {
+      if (output === undefined) continue;
+      const received = this.of(output.requestId, output.index);
+      expect(received.finishReason).toBeUndefined(); // nothing comes after the last output
+      received.tokens.push(...output.tokens);
+      received.finishReason = output.finishReason;
+      received.stopToken = output.stopToken;
+      received.cachedTokens = output.cachedTokens;
+      expect(output.promptTokens).toBe(received.request.promptTokens.length);
+    }
+  }
+
+  async step(): Promise<void> {
+    this.note(await this.engine.step());
+    this.engine.checkIntegrity();
+  }
+
+  async run(maxSteps = 10_000): Promise<void> {
+    for (let i = 0; this.engine.hasWork; i++) {
+      if (i === maxSteps) throw new Error(`The engine still has work after ${maxSteps} steps.`);
+      await this.step();
+    }
+  }
+
+  abort(id: RequestId): void {
+    this.note(this.engine.abort(id));
+  }
+
+  /** As after a lost device: a new back end with a new, garbage-filled pool. */
+  replaceExecutor(): void {
+    this.executor = new PagedExecutor(this.sizes);
+    this.engine.replaceExecutor(this.executor);
+  }
+
+  /** What the sequence must deliver, computed alone and without paging. */
+  expected({ request, index }: Received): ReturnType<typeof expectedTokens> {
+    const { promptTokens, sampling, stopTokenIds, ignoreEos } = request;
+    const maxTokens = Math.min(request.maxTokens, this.sizes.maxContext - promptTokens.length);
+    const ends = ignoreEos ? [] : this.sizes.endTokens;
+    const [low, high] = sampling.seed;
+    const seed = [low + index, high] as const;
+    return expectedTokens(
+      promptTokens,
+      { ...sampling, seed },
+      maxTokens,
+      new Set([...stopTokenIds, ...ends]),
+    );
+  }
+
+  /** Every sequence that ended by itself said exactly what it says alone; others a part of it. */
+  checkDelivered(): void {
+    for (const received of this.received.values()) {
+      const expected = this.expected(received);
+      if (received.finishReason === "length" || received.stopToken !== undefined) {
+        expect(received).toMatchObject(expected);
+      } else {
+        expect(expected.tokens.slice(0, received.tokens.length)).toEqual(received.tokens);
+      }
+    }
+  }
+}

@@ -1,0 +1,251 @@
+import type { Backend } from "../backends/ops.ts";
+import { QuireError } from "../errors.ts";
+import { Detokenizer } from "../text/detokenizer.ts";
+import { createBlobSource } from "../weights/blobSource.ts";
+import type { ByteSource } from "../weights/byteSource.ts";
+import { deleteModel, listModels, openModelUrl } from "../weights/modelStore.ts";
+import { type LoadedParts, loadModel, monotonic } from "./loadedModel.ts";
+import { PageSource } from "./pageSource.ts";
+import { checkRequestTokenIds, checkTokenId, encodePrompt, roomFor } from "./prompt.ts";
+import {
+  type ControlApi,
+  type EngineStats,
+  type GenerateRequest,
+  type LoadedModel,
+  type LoadRequest,
+  type PageMessage,
+  type Reply,
+  type SequenceDelta,
+  toWireError,
+  type WorkerMessage,
+} from "./protocol.ts";
+import { RequestText } from "./requestText.ts";
+import { createMessageYield, type MessageYield } from "./yieldToMessages.ts";
+
+export interface HostOptions {
+  readonly createBackend: (name: LoadRequest["backend"], signal: AbortSignal) => Promise<Backend>;
+  /** Posts on the stream port. */
+  readonly send: (message: WorkerMessage) => void;
+  /** Milliseconds of a monotonic clock; default `performance.now`. */
+  readonly now?: () => number;
+  /** Called between steps; default: a message to oneself. */
+  readonly messageYield?: MessageYield;
+}
+
+/**
+ * The engine's side of one page: joins engine, text, model and back end, runs the loop and speaks the
+ * protocol. Knows no worker: its messages come by `receive` and leave by `send`.
+ */
+export class EngineHost {
+  /** The control calls, for comlink. Never rejects: errors are in the replies. */
+  readonly control: ControlApi;
+  readonly #options: HostOptions;
+  readonly #lifetime = new AbortController();
+  readonly #messages: MessageYield;
+  readonly #requests = new Map<number, RequestText>();
+  #loading: Promise<LoadedParts> | undefined;
+  #parts: LoadedParts | undefined;
+  #request: LoadRequest | undefined;
+  #pageSource: PageSource | undefined;
+  #isLooping = false;
+  /** What every later call fails with. */
+  #failure: QuireError | undefined;
+
+  constructor(options: HostOptions) {
+    this.#options = options;
+    this.#messages = options.messageYield ?? createMessageYield();
+    this.control = {
+      load: (request) => this.#reply(() => this.#load(request)),
+      tokenize: (text, specialTokens) =>
+        this.#reply(() => this.#loaded().tokenizer.encode(text, { specialTokens })),
+      detokenize: (tokens) => this.#reply(() => this.#detokenize(tokens)),
+      stats: () => this.#reply(() => this.#stats()),
+      listModels: () => this.#reply(async () => [...(await listModels())]),
+      deleteModel: (url) => this.#reply(() => deleteModel(url)),
+      dispose: () => this.#reply(() => this.#dispose()),
+    };
+  }
+
+  /** Takes a message of the stream port. */
+  receive(message: PageMessage): void {
+    switch (message.type) {
+      case "submit":
+        this.#submit(message.request);
+        break;
+      case "abort":
+        if (this.#requests.delete(message.requestId)) this.#parts!.engine.abort(message.requestId);
+        break;
+      case "readDone":
+        this.#pageSource?.receive(message);
+    }
+  }
+
+  async #reply<T>(run: () => T | Promise<T>): Promise<Reply<T>> {
+    try {
+      return { ok: true, value: await run() };
+    } catch (error) {
+      return { ok: false, error: toWireError(error) };
+    }
+  }
+
+  async #load(request: LoadRequest): Promise<LoadedModel> {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#loading !== undefined) {
+      throw new QuireError("internal", "A worker loads one model. This is a bug in Quire.");
+    }
+    this.#request = request;
+    this.#loading = loadModel(request, {
+      createBackend: (signal) => this.#options.createBackend(request.backend, signal),
+      openSource: async (signal) => this.#openSource(request.model, signal),
+      signal: this.#lifetime.signal,
+      onProgress: (progress) => this.#options.send({ type: "progress", progress }),
+      now: this.#options.now ?? (() => performance.now()),
+    });
+    const parts = await this.#loading;
+    this.#parts = parts;
+    void parts.backend.lost.then((error) => this.#break(error));
+    this.#options.send({ type: "loaded" });
+    return { backend: parts.backend.name, adapter: parts.backend.adapter, model: parts.info };
+  }
+
+  #openSource(model: LoadRequest["model"], signal: AbortSignal): Promise<ByteSource> | ByteSource {
+    switch (model.kind) {
+      case "url": {
+        const onProgress = monotonic(
+          (progress) => this.#options.send({ type: "progress", progress }),
+          "download",
+        );
+        return openModelUrl(model.url, {
+          signal,
+          onProgress: ({ loaded, total }) =>
+            onProgress({ loadedBytes: loaded, totalBytes: total ?? 0 }),
+        });
+      }
+      case "blob":
+        return createBlobSource(model.blob, model.name);
+      case "page":
+        this.#pageSource = new PageSource(model.name, model.byteLength, this.#options.send);
+        return this.#pageSource;
+    }
+  }
+
+  #loaded(): LoadedParts {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#parts !== undefined) return this.#parts;
+    throw new QuireError("internal", "No model is loaded yet. This is a bug in Quire.");
+  }
+
+  #submit(request: GenerateRequest): void {
+    const { requestId } = request;
+    try {
+      const parts = this.#loaded();
+      const promptTokens = encodePrompt(request, parts);
+      checkRequestTokenIds(request, promptTokens, parts.info.vocabularySize);
+      parts.engine.add({
+        id: requestId,
+        promptTokens,
+        n: request.n,
+        maxTokens: request.maxTokens ?? roomFor(promptTokens.length, parts),
+        stopTokenIds: request.stopTokenIds,
+        ignoreEos: request.ignoreEos,
+        sampling: request.sampling,
+      });
+      this.#requests.set(requestId, new RequestText(parts.tokenizer, request, promptTokens.length));
+      this.#options.send({ type: "accepted", requestId, promptTokens: promptTokens.length });
+      void this.#loop(parts);
+    } catch (error) {
+      this.#options.send({ type: "failed", requestId, error: toWireError(error) });
+    }
+  }
+
+  /** Runs steps while there is work. Messages are handled between steps. */
+  async #loop({ engine }: LoadedParts): Promise<void> {
+    if (this.#isLooping) return;
+    this.#isLooping = true;
+    try {
+      // Requests that arrive together start together.
+      await this.#messages.yield();
+      while (engine.hasWork && this.#failure === undefined) {
+        this.#deliver(await engine.step());
+        await this.#messages.yield();
+      }
+    } catch (error) {
+      this.#break(error);
+    } finally {
+      this.#isLooping = false;
+    }
+  }
+
+  #deliver(outputs: Awaited<ReturnType<LoadedParts["engine"]["step"]>>): void {
+    const deltas: SequenceDelta[] = [];
+    for (const output of outputs) {
+      const requestId = output.requestId as number;
+      const result = this.#requests.get(requestId)?.push(output);
+      if (result === undefined) continue;
+      if (result.hitStopString) this.#parts!.engine.finishSequence(requestId, output.index, "stop");
+      if (result.delta.usage !== undefined) this.#requests.delete(requestId);
+      deltas.push(result.delta);
+    }
+    if (deltas.length > 0) this.#options.send({ type: "step", deltas });
+  }
+
+  /** The engine cannot go on: everyone learns why. */
+  #break(error: unknown): void {
+    if (this.#failure !== undefined) return;
+    const wire = toWireError(error);
+    this.#failure = new QuireError(wire.code, wire.message, wire.data, { cause: error });
+    this.#requests.clear();
+    this.#options.send({ type: "broken", error: wire });
+  }
+
+  #detokenize(tokens: readonly number[]): string {
+    const { tokenizer, info } = this.#loaded();
+    for (const [i, id] of tokens.entries()) checkTokenId(id, `tokens[${i}]`, info.vocabularySize);
+    const detokenizer = new Detokenizer(tokenizer);
+    return tokens.map((id) => detokenizer.push(id)).join("") + detokenizer.finish();
+  }
+
+  #stats(): EngineStats {
+    const { backend, plan, engine, info } = this.#loaded();
+    const { blockSize, kvCacheDtype, maxSequences } = this.#request!;
+    const { weights, kvPool, scratch } = plan.memory;
+    const stats = engine.stats();
+    return {
+      backend: backend.name,
+      precision: "exact",
+      adapter: backend.adapter,
+      model: info,
+      memory: { weightsBytes: weights, kvPoolBytes: kvPool, scratchBytes: scratch },
+      kv: {
+        dtype: kvCacheDtype,
+        blockSize,
+        blocksTotal: stats.kvBlocksTotal,
+        blocksUsed: stats.kvBlocksUsed,
+        blocksCached: stats.kvBlocksCached,
+        blocksPeak: stats.kvBlocksPeak,
+      },
+      maxSequences,
+      sequences: { running: stats.running, waiting: stats.waiting },
+      totals: {
+        steps: stats.steps,
+        preemptions: stats.preemptions,
+        promptTokens: stats.promptTokens,
+        cachedTokens: stats.prefixCacheHits,
+        completionTokens: stats.generationTokens,
+      },
+      timing: { msPerStep: stats.msPerStep, msPerRow: stats.msPerRow },
+    };
+  }
+
+  /** Stops loading and generating and frees everything. The page has told its callers already. */
+  async #dispose(): Promise<void> {
+    this.#failure ??= new QuireError("disposed", "The engine was disposed.");
+    this.#lifetime.abort(this.#failure);
+    this.#requests.clear();
+    // Loading frees what it holds when it fails; its error went to the caller of `load`.
+    const parts = await this.#loading?.catch(() => undefined);
+    parts?.plan.dispose();
+    parts?.backend.dispose();
+    this.#messages.close();
+  }
+}

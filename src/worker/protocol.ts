@@ -1,0 +1,273 @@
+import type { AdapterSummary, KvCacheDtype } from "../backends/ops.ts";
+import type { SamplingParams } from "../engine/sampling.ts";
+import { QuireError, type QuireErrorCode, type QuireErrorData } from "../errors.ts";
+import type { ByteSource } from "../weights/byteSource.ts";
+
+// The one definition of what crosses between page and worker. Two MessagePorts come with the
+// `connect` message: one for control calls (comlink), one for the messages below, which carry
+// tokens at one message an engine step.
+
+export { MAX_LOGIT_BIAS, MAX_LOGPROBS } from "../engine/sampling.ts";
+export type { AdapterSummary, ByteSource, SamplingParams };
+
+/** Page and worker must come from the same build of the library. */
+export const PROTOCOL_VERSION = 1;
+
+/** The first message to the worker; its answer is `ready` on the stream port. */
+export interface ConnectMessage {
+  readonly type: "connect";
+  readonly version: number;
+  readonly control: MessagePort;
+  readonly stream: MessagePort;
+  /** A Web Lock that the worker holds for life: the page learns by it that the worker is gone. */
+  readonly lockName: string;
+}
+
+// --- Control calls ---
+
+/** An error as it crosses: class, code and cause do not survive structured cloning. */
+export interface WireError {
+  readonly code: QuireErrorCode;
+  readonly message: string;
+  readonly data: QuireErrorData;
+  /** Name and message of the cause. */
+  readonly cause: string | undefined;
+  readonly stack: string | undefined;
+}
+
+/** Outcome of a control call. Errors are values here so that they keep their code. */
+export type Reply<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly error: WireError };
+
+/** What the worker offers over comlink. */
+export interface ControlApi {
+  load(request: LoadRequest): Promise<Reply<LoadedModel>>;
+  tokenize(text: string, specialTokens: boolean): Promise<Reply<number[]>>;
+  detokenize(tokens: readonly number[]): Promise<Reply<string>>;
+  stats(): Promise<Reply<EngineStats>>;
+  listModels(): Promise<Reply<StoredModel[]>>;
+  /** True if there was one. */
+  deleteModel(url: string): Promise<Reply<boolean>>;
+  dispose(): Promise<Reply<void>>;
+}
+
+/** Where the model's bytes come from. A `page` source is read by `read` messages. */
+export type ModelOrigin =
+  | { readonly kind: "url"; readonly url: string }
+  | { readonly kind: "blob"; readonly blob: Blob; readonly name: string }
+  | { readonly kind: "page"; readonly name: string; readonly byteLength: number };
+
+export interface LoadRequest {
+  readonly model: ModelOrigin;
+  readonly chatTemplate: string | undefined;
+  readonly backend: "auto" | "webgpu";
+  readonly kvCacheBytes: number | undefined;
+  readonly kvCacheBlocks: number | undefined;
+  readonly kvCacheDtype: KvCacheDtype;
+  readonly blockSize: 8 | 16 | 32;
+  readonly maxSequences: number;
+}
+
+export interface LoadedModel {
+  readonly backend: EngineStats["backend"];
+  readonly adapter: AdapterSummary | null;
+  readonly model: EngineStats["model"];
+}
+
+/** How far loading is. Phases come in this order; `download` only for a URL that is not stored yet. */
+export interface LoadProgress {
+  /** `download`: from the network to storage. `prepare`: header, tokenizer, pipelines. `weights`: to the GPU. */
+  readonly phase: "download" | "prepare" | "weights";
+  /** Never goes back within a phase; 0 in `prepare`. */
+  readonly loadedBytes: number;
+  /** 0 where not known. */
+  readonly totalBytes: number;
+}
+
+/** A model kept in the browser's storage. */
+export interface StoredModel {
+  readonly url: string;
+  /** Size of the whole file; undefined if not known yet. */
+  readonly byteLength: number | undefined;
+  readonly storedBytes: number;
+  /** False for a download that broke off: opening the URL again goes on from there. */
+  readonly complete: boolean;
+  /** Milliseconds since 1970. */
+  readonly lastUsed: number;
+}
+
+/** A snapshot of the engine: what it runs on, what it holds, what it has done so far. */
+export interface EngineStats {
+  readonly backend: "webgpu" | "reference";
+  readonly precision: "exact";
+  /** Null where no adapter is involved. */
+  readonly adapter: AdapterSummary | null;
+  readonly model: {
+    readonly name: string;
+    readonly file: string;
+    readonly byteLength: number;
+    readonly architecture: string;
+    readonly parameters: number;
+    readonly contextLength: number;
+    readonly vocabularySize: number;
+    readonly hasChatTemplate: boolean;
+  };
+  /** Bytes held by the back end. */
+  readonly memory: {
+    readonly weightsBytes: number;
+    readonly kvPoolBytes: number;
+    readonly scratchBytes: number;
+  };
+  readonly kv: {
+    readonly dtype: KvCacheDtype;
+    /** Tokens a block. */
+    readonly blockSize: number;
+    readonly blocksTotal: number;
+    /** Blocks that sequences hold now. */
+    readonly blocksUsed: number;
+    /** Blocks that hold a reusable prefix, free ones and held ones. */
+    readonly blocksCached: number;
+    /** Most blocks held at once so far. */
+    readonly blocksPeak: number;
+  };
+  readonly maxSequences: number;
+  /** Sequences now: in the batch, and waiting for a place in it. */
+  readonly sequences: { readonly running: number; readonly waiting: number };
+  /** Since the engine was created. */
+  readonly totals: {
+    /** Steps, prompt chunks included. */
+    readonly steps: number;
+    /** Sequences whose blocks were taken away and that were computed again. */
+    readonly preemptions: number;
+    /** Prompt tokens of all sequences, samples counted one by one, */
+    readonly promptTokens: number;
+    /** and how many of those were in the pool already. */
+    readonly cachedTokens: number;
+    readonly completionTokens: number;
+  };
+  /** Learned milliseconds of a step, and more for each of its rows; 0 until measured. */
+  readonly timing: { readonly msPerStep: number; readonly msPerRow: number };
+}
+
+// --- Page -> worker, on the stream port ---
+
+export type PageMessage =
+  | { readonly type: "submit"; readonly request: GenerateRequest }
+  | { readonly type: "abort"; readonly requestId: number }
+  | {
+      readonly type: "readDone";
+      readonly readId: number;
+      readonly result: Reply<Uint8Array<ArrayBuffer>>;
+    };
+
+/** A prompt as the page knows it; the worker has the tokenizer. */
+export type PromptInput =
+  | { readonly kind: "chat"; readonly messages: readonly WireChatMessage[] }
+  | { readonly kind: "text"; readonly text: string }
+  | { readonly kind: "tokens"; readonly tokens: readonly number[] };
+
+export interface WireChatMessage {
+  readonly role: "system" | "user" | "assistant";
+  readonly content: string;
+}
+
+/** One prompt and what to make of it. Validated by the page but for what needs the tokenizer. */
+export interface GenerateRequest {
+  readonly requestId: number;
+  readonly prompt: PromptInput;
+  readonly n: number;
+  /** Undefined = up to the context. */
+  readonly maxTokens: number | undefined;
+  readonly stop: readonly string[];
+  readonly stopTokenIds: readonly number[];
+  readonly ignoreEos: boolean;
+  readonly sampling: SamplingParams;
+}
+
+// --- Worker -> page, on the stream port ---
+
+export type WorkerMessage =
+  | { readonly type: "ready"; readonly version: number; readonly holdsLock: boolean }
+  | { readonly type: "progress"; readonly progress: LoadProgress }
+  /** No more progress comes. The ports have no order between them: the reply to `load` may be first. */
+  | { readonly type: "loaded" }
+  /** The request has been checked and waits for its turn. */
+  | { readonly type: "accepted"; readonly requestId: number; readonly promptTokens: number }
+  /** What one engine step brought, for all sequences of all requests. */
+  | { readonly type: "step"; readonly deltas: readonly SequenceDelta[] }
+  /** The request ended with an error; nothing follows for it. */
+  | { readonly type: "failed"; readonly requestId: number; readonly error: WireError }
+  /** The engine is broken: every request has failed and every later call will. */
+  | { readonly type: "broken"; readonly error: WireError }
+  | {
+      readonly type: "read";
+      readonly readId: number;
+      readonly offset: number;
+      readonly byteLength: number;
+    }
+  | { readonly type: "cancelRead"; readonly readId: number };
+
+/** What a step added to one sequence. Empty deltas are not sent. */
+export interface SequenceDelta {
+  readonly requestId: number;
+  /** Which of the request's n samples. */
+  readonly index: number;
+  /** New text: may lag behind the tokens (split characters, possible stop strings). */
+  readonly text: string;
+  /** New token ids, without the token that ended the sequence. */
+  readonly tokens: readonly number[];
+  /** One for each of `tokens`, where asked for. */
+  readonly logprobs?: readonly WireLogprob[];
+  /** Set when the sequence has ended. */
+  readonly finish?: { readonly reason: "stop" | "length"; readonly stop: string | number | null };
+  /** Set on the request's last delta, when all its samples have ended. */
+  readonly usage?: WireUsage;
+}
+
+export interface WireTokenText {
+  readonly text: string;
+  readonly bytes: readonly number[];
+  readonly logprob: number;
+}
+
+export interface WireLogprob extends WireTokenText {
+  readonly top: readonly WireTokenText[];
+  /** Where the token's text starts in the sequence's text, in UTF-16 units. */
+  readonly offset: number;
+}
+
+export interface WireUsage {
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+  readonly cachedTokens: number;
+}
+
+// --- Errors ---
+
+/** Takes an error apart for the crossing; anything that is no QuireError is `internal`. */
+export function toWireError(error: unknown): WireError {
+  if (error instanceof QuireError) {
+    return {
+      code: error.code,
+      message: error.message,
+      data: error.data,
+      cause: error.cause === undefined ? undefined : String(error.cause),
+      stack: error.stack,
+    };
+  }
+  const stack = error instanceof Error ? error.stack : undefined;
+  const message = `${String(error)}. This is a bug in Quire.`;
+  return { code: "internal", message, data: {}, cause: undefined, stack };
+}
+
+/** Builds the error again on the other side. */
+export function fromWireError(wire: WireError): QuireError {
+  const cause = wire.cause ?? (wire.code === "internal" ? wire.stack : undefined);
+  return new QuireError(
+    wire.code,
+    wire.message,
+    wire.data,
+    cause === undefined ? undefined : { cause },
+  );
+}
