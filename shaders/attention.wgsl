@@ -2,9 +2,11 @@
 //
 // A thread takes one work item and PACK query heads of one KV head, which share every load of K and V.
 // An item is {row, firstPosition, endPosition, partial}: ranges start at absolute multiples of KV_SPLIT, so a
-// row's result does not depend on what else is in the batch. Softmax runs online, token by token. A row of one
-// item writes its output; a row of several leaves {o, maximum, sum} for mergeAttention.wgsl.
-// Masked positions are never visited: a range ends at the row's own position.
+// row's result does not depend on what else is in the batch. Softmax runs online, SPAN tokens at a time.
+// The weighted sum of V is kept in `outputs` itself: one thread owns its part, and accumulators in registers
+// (PACK * headDim of them) cost some compilers minutes. A row of one item leaves its output; a row of several
+// leaves {o, maximum, sum} in the partials, which lie behind the rows, for mergeAttention.wgsl.
+// Masked positions are never read: a range ends at the row's own position.
 //
 // grid: (ceil(items * PACKS / 64)); PACKS = HEADS / PACK
 #include "common/step.wgsl"
@@ -18,11 +20,16 @@
 @group(0) @binding(3) var<storage, read> pool: array<vec4<f32>>;
 #end
 @group(0) @binding(4) var<storage, read> blockTables: array<u32>; // [maxSequences][TABLE_BLOCKS]
-@group(0) @binding(5) var<storage, read_write> outputs: array<vec4<f32>>; // [rows][HEADS][HEAD_VECTORS]
-@group(0) @binding(6) var<storage, read_write> partials: array<vec4<f32>>; // [partials][HEADS][HEAD_VECTORS + 1]
+// [MAX_ROWS][HEADS][HEAD_VECTORS], then [partials][HEADS][HEAD_VECTORS + 1]
+@group(0) @binding(5) var<storage, read_write> outputs: array<vec4<f32>>;
+
+// HEAD_VECTORS again, where the compiler can't see it: loops of a known length are unrolled by some drivers, which
+// then take a minute to compile this kernel.
+@group(0) @binding(11) var<uniform> headVectors: u32;
 
 const NO_PARTIAL = 0xffffffffu;
 const LOWEST = -3.0e38; // stands for minus infinity
+const SPAN = SPAN_TOKENS; // divides every block size
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -38,64 +45,76 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let kvHead = firstHead / (HEADS / KV_HEADS);
   let scale = inverseSqrt(f32(HEAD_VECTORS * 4u));
   let queryAt = (row * HEADS + firstHead) * HEAD_VECTORS;
+  let isWhole = partial == NO_PARTIAL;
+  let partialAt = (MAX_ROWS * HEADS) * HEAD_VECTORS + (partial * HEADS + firstHead) * (HEAD_VECTORS + 1u);
+  let outputAt = select(partialAt, queryAt, isWhole);
+  let outputStride = select(HEAD_VECTORS + 1u, HEAD_VECTORS, isWhole); // between heads
 
 #for h PACK
-#for d HEAD_VECTORS
-  let q$h_$d = queries[queryAt + $hu * HEAD_VECTORS + $du] * scale;
-  var o$h_$d = vec4<f32>(0.0);
-#end
   var maximum$h = LOWEST;
   var sum$h = 0.0;
 #end
 
-  for (var position = step[itemAt + 1u]; position < endPosition; position++) {
+  let firstPosition = step[itemAt + 1u];
+  for (var position = firstPosition; position < endPosition; position += SPAN) {
     let block = blockTables[tableAt + position / BLOCK_SIZE];
     let keyAt = kvIndex(block, 0u, kvHead, position % BLOCK_SIZE);
     let valueAt = kvIndex(block, 1u, kvHead, position % BLOCK_SIZE);
+    let last = min(SPAN, endPosition - position) - 1u; // of the span's tokens
+#for t SPAN_TOKENS
+    let slot$t = min($tu, last) * HEAD_VECTORS;
 #for h PACK
-    var dot$h = vec4<f32>(0.0);
-#end
-#for d HEAD_VECTORS
-    let k$d = unpackKv(pool[keyAt + $du]);
-#for h PACK
-    dot$h = madd(q$h_$d, k$d, dot$h);
+    var dot$h_$t = vec4<f32>(0.0);
 #end
 #end
+    for (var d = 0u; d < headVectors; d++) {
 #for h PACK
-    let score$h = horizontalSum(dot$h);
-    if (score$h > maximum$h) {
-      let shrink = exp(max(maximum$h - score$h, -80.0));
-      maximum$h = score$h;
-      sum$h *= shrink;
-#for d HEAD_VECTORS
-      o$h_$d *= shrink;
+      let q$h = queries[queryAt + $hu * HEAD_VECTORS + d];
+#end
+#for t SPAN_TOKENS
+      let k$t = unpackKv(pool[keyAt + slot$t + d]);
+#for h PACK
+      dot$h_$t = madd(q$h, k$t, dot$h_$t);
+#end
 #end
     }
-    let weight$h = exp(max(score$h - maximum$h, -80.0));
-    sum$h += weight$h;
-#end
-#for d HEAD_VECTORS
-    let v$d = unpackKv(pool[valueAt + $du]);
 #for h PACK
-    o$h_$d = madd(vec4<f32>(weight$h), v$d, o$h_$d);
+    var scores$h = vec4<f32>(horizontalSum(dot$h_0), horizontalSum(dot$h_1), horizontalSum(dot$h_2),
+      horizontalSum(dot$h_3)) * scale;
+    let visible$h = vec4<u32>(0u, 1u, 2u, 3u) <= vec4<u32>(last);
+    scores$h = select(vec4<f32>(LOWEST), scores$h, visible$h);
+    let newMaximum$h = max(maximum$h, max(max(scores$h.x, scores$h.y), max(scores$h.z, scores$h.w)));
+    let shrink$h = exp(max(maximum$h - newMaximum$h, -80.0));
+    let spread$h = exp(max(scores$h - newMaximum$h, vec4<f32>(-80.0)));
+    let weights$h = select(vec4<f32>(0.0), spread$h, visible$h);
+    sum$h = sum$h * shrink$h + horizontalSum(weights$h);
+    maximum$h = newMaximum$h;
 #end
+    for (var d = 0u; d < headVectors; d++) {
+#for t SPAN_TOKENS
+      let v$t = unpackKv(pool[valueAt + slot$t + d]);
 #end
+#for h PACK
+      let at$h = outputAt + $hu * outputStride + d;
+      var o$h = vec4<f32>(0.0);
+      if (position > firstPosition) { o$h = outputs[at$h] * shrink$h; }
+      o$h = madd(vec4<f32>(weights$h.x), v0, o$h);
+      o$h = madd(vec4<f32>(weights$h.y), v1, o$h);
+      o$h = madd(vec4<f32>(weights$h.z), v2, o$h);
+      o$h = madd(vec4<f32>(weights$h.w), v3, o$h);
+      outputs[at$h] = o$h;
+#end
+    }
   }
 
-  if (partial == NO_PARTIAL) {
 #for h PACK
-    let inverse$h = select(0.0, 1.0 / sum$h, sum$h > 0.0);
-#for d HEAD_VECTORS
-    outputs[queryAt + $hu * HEAD_VECTORS + $du] = o$h_$d * inverse$h;
-#end
-#end
+  if (isWhole) {
+    let inverse = select(0.0, 1.0 / sum$h, sum$h > 0.0);
+    for (var d = 0u; d < headVectors; d++) {
+      outputs[outputAt + $hu * outputStride + d] *= inverse;
+    }
   } else {
-    let partialAt = (partial * HEADS + firstHead) * (HEAD_VECTORS + 1u);
-#for h PACK
-#for d HEAD_VECTORS
-    partials[partialAt + $hu * (HEAD_VECTORS + 1u) + $du] = o$h_$d;
-#end
-    partials[partialAt + $hu * (HEAD_VECTORS + 1u) + HEAD_VECTORS] = vec4<f32>(maximum$h, sum$h, 0.0, 0.0);
-#end
+    outputs[outputAt + $hu * outputStride + HEAD_VECTORS] = vec4<f32>(maximum$h, sum$h, 0.0, 0.0);
   }
+#end
 }

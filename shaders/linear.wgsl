@@ -19,6 +19,21 @@
 #include "common/f16.wgsl"
 #include "common/weights.wgsl"
 
+struct Shape {
+  blocks: u32, // of 32 along K
+  paddedRows: u32, // of this window of the matrix
+  rows: u32, // of this window
+  firstRow: u32, // of the window in the matrix
+  groups: u32, // threads along x
+  stride: u32, // floats a row of the output
+  firstColumn: u32, // of the output, for the matrix's first row
+  normVectors: u32, // of 4 sums of squares each, a row of the normed stream
+  epsilonBits: u32, // of the norm, as f32
+  blockVectors: u32, // 8, where the compiler can't see it: some drivers unroll loops of a known length and then
+  // take many seconds over the larger variants
+}
+@group(0) @binding(11) var<uniform> shape: Shape;
+
 @group(0) @binding(4) var<storage, read> x: array<vec4<f32>>; // [rows][blocks * 8]
 #if NORM
 @group(0) @binding(5) var<storage, read> squares: array<vec4<f32>>; // [rows][NORM_VECTORS]
@@ -39,17 +54,6 @@
 @group(0) @binding(9) var<storage, read_write> scaled: array<vec4<f32>>; // [rows][stride / 4]
 @group(0) @binding(10) var<storage, read_write> partSquares: array<f32>; // [rows][stride / 4]
 #end
-
-struct Shape {
-  blocks: u32, // of 32 along K
-  paddedRows: u32, // of this window of the matrix
-  rows: u32, // of this window
-  firstRow: u32, // of the window in the matrix
-  groups: u32, // threads along x
-  stride: u32, // floats a row of the output
-  firstColumn: u32, // of the output, for the matrix's first row
-}
-@group(0) @binding(11) var<uniform> shape: Shape;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -115,7 +119,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 #end
 #end
 #else
-      for (var j = 0u; j < 8u; j++) {
+      for (var j = 0u; j < shape.blockVectors; j++) {
 #for r FOUR
         let w$r = blockWeights(block$r, j);
 #end

@@ -205,6 +205,27 @@ describe(`sampling on ${testedIcd}`, () => {
     harness.dispose();
   });
 
+  test("zeros of both signs tie for top-k", async () => {
+    const numSlots = 64;
+    const harness = await SamplerHarness.create(device, 2, numSlots);
+    const resets = Array.from(
+      { length: numSlots },
+      (_, slot): SlotReset => ({
+        slot,
+        sampling: { ...GREEDY, temperature: 1, topK: 1, seed: [slot, 1] },
+        promptTokens: [],
+        outputTokens: [],
+      }),
+    );
+    const logits = Float32Array.of(0, -0);
+    const { tokens } = await harness.run(
+      resets,
+      resets.map(({ slot }) => ({ slot, position: 1, logits })),
+    );
+    expect(new Set(tokens)).toEqual(new Set([0, 1]));
+    harness.dispose();
+  });
+
   test("logits beyond reason still give a token and never a wrong one", async () => {
     const size = 300;
     const on = { ...GREEDY, temperature: 1 };

@@ -1,3 +1,4 @@
+// @ts-nocheck: the packages of this folder are installed on demand only
 // Writes src/weights/fixtures/quants.json: blocks of every tensor type and the f32 that ggml's own
 // code makes of them. Run `node quants.mjs` here after `npm ci`; the fixture is committed.
 //

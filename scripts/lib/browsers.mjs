@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { aptInstall, canInstall, ensureBackports, installedVersion } from "./apt.mjs";
-import { findOnPath, isExecutable } from "./command.mjs";
+import { capture, findOnPath, isExecutable } from "./command.mjs";
 import { SetupError } from "./errors.mjs";
 import { say } from "./progress.mjs";
 
@@ -177,8 +177,14 @@ export async function launchBrowser(name, program, software) {
     return { browser, close };
   } catch (error) {
     rmSync(home, { recursive: true, force: true });
-    const message = error instanceof Error ? error.message : String(error);
-    throw new SetupError("browser-start", `${program} did not start: ${message}`, { cause: error });
+    const [message = "", log] = String(error).split("Call log:");
+    if (log !== undefined) say(log.trimEnd());
+    const { stdout } = await capture(program, ["--version"]);
+    throw new SetupError(
+      "browser-start",
+      `${program} (${stdout.trim()}) did not start: ${message.trim()}. Tried: Chromium 156, Firefox ESR 153.`,
+      { cause: error },
+    );
   }
 }
 

@@ -3,7 +3,7 @@
  * printed as it comes, the others wait their turn, and what they have by then comes at once.
  */
 export class ConversationPrinter {
-  /** @type {{ title: string, pending: string, ended: boolean, opened: boolean }[]} */
+  /** @type {{ title: string, pending: string, ended: boolean, opened: boolean, note?: string }[]} */
   #answers;
   #current = 0;
   #atLineStart = true;
@@ -31,7 +31,7 @@ export class ConversationPrinter {
   end(index, note) {
     const answer = this.#answers[index];
     if (answer === undefined) throw new RangeError(`There is no answer ${index}.`);
-    if (note !== undefined) answer.pending += `${answer.pending === "" ? "" : "\n"}[${note}]`;
+    if (note !== undefined) answer.note = note;
     answer.ended = true;
     this.#flush();
   }
@@ -48,6 +48,7 @@ export class ConversationPrinter {
       answer.pending = "";
       if (!answer.ended) return;
       if (!this.#atLineStart) this.#print("\n");
+      if (answer.note !== undefined) this.#print(`[${answer.note}]\n`);
       if (this.#answers.length > 1) this.#print("\n");
       this.#current += 1;
     }

@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { SetupError, UsageError } from "./errors.mjs";
 import { ensureDefaultModel, ensureNamedModel } from "./model.mjs";
 import { type StaticServer, startServer } from "./server.mjs";
@@ -31,6 +31,7 @@ beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), "quire-model-"));
   models = join(folder, "models");
   requests = [];
+  vi.spyOn(process.stderr, "write").mockReturnValue(true); // progress bars
   mkdirSync(join(folder, "web"));
   mkdirSync(join(folder, "bin"));
   writeFileSync(join(folder, "web/tiny.gguf"), content);
@@ -43,6 +44,7 @@ beforeEach(async () => {
 
 afterEach(async () => {
   process.env["PATH"] = path;
+  vi.restoreAllMocks();
   await server.close();
   rmSync(folder, { recursive: true });
 });

@@ -39,7 +39,7 @@ export function createProgress(label, total, out = process.stderr) {
         drawn = line;
         return;
       }
-      const tenth = Math.floor(done / step);
+      const tenth = Math.floor((total > 0 ? Math.min(done, total) : done) / step);
       if (tenth > last) out.write(`${line}\n`);
       last = Math.max(last, tenth);
     },

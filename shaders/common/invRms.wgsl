@@ -2,8 +2,9 @@
 // left: one a group of 4 elements, added in ascending order, four lanes wide.
 fn invRms(row: u32) -> f32 {
   var sum = vec4<f32>(0.0);
-  for (var i = 0u; i < NORM_VECTORS; i++) {
-    sum += squares[row * NORM_VECTORS + i];
+  for (var i = 0u; i < shape.normVectors; i++) {
+    sum += squares[row * shape.normVectors + i];
   }
-  return inverseSqrt(horizontalSum(sum) / f32(WIDTH) + bitcast<f32>(EPSILON_BITS));
+  let mean = horizontalSum(sum) / f32(shape.normVectors * 16u);
+  return inverseSqrt(mean + bitcast<f32>(shape.epsilonBits));
 }

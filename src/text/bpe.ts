@@ -1,7 +1,8 @@
 import { SequencePreTokenizer } from "@huggingface/tokenizers";
 import { QuireError } from "../errors.ts";
 import { bytesToLetters } from "./byteLevel.ts";
-import { createMerger, type Merge } from "./merger.ts";
+import type { Merge } from "./merge.ts";
+import { createMerger } from "./merger.ts";
 import { findPreTokenizer, maskNewerCharacters } from "./preTokenizers.ts";
 import type { Vocabulary } from "./vocabulary.ts";
 

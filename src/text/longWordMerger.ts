@@ -1,4 +1,4 @@
-import type { Merge } from "./merger.ts";
+import type { Merge } from "./merge.ts";
 
 // Two small integers share one number: a rank and a place (a string has fewer than 2^30 characters),
 // or two ids of pieces.

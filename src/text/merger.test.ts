@@ -2,7 +2,8 @@ import { BPE } from "@huggingface/tokenizers";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { createLongWordMerger } from "./longWordMerger.ts";
-import { createMerger, type Merge } from "./merger.ts";
+import type { Merge } from "./merge.ts";
+import { createMerger } from "./merger.ts";
 
 /** Merges as slowly as the rule reads: the pair of the lowest rank, the leftmost first, one at a time. */
 function mergeByRule(word: string, merges: readonly Merge[]): string[] {

@@ -1,8 +1,6 @@
 import { BPE } from "@huggingface/tokenizers";
 import { createLongWordMerger } from "./longWordMerger.ts";
-
-/** A pair that may be merged. The lowest rank goes first; among equal ranks, the leftmost pair. */
-export type Merge = readonly [left: string, right: string, rank: number];
+import type { Merge } from "./merge.ts";
 
 /** Words of this length, in UTF-16, the library does not cache any more. */
 const LONG_WORD = 256;

@@ -1,5 +1,6 @@
 import { QuireError } from "../errors.ts";
-import { createMerger, type Merge } from "./merger.ts";
+import type { Merge } from "./merge.ts";
+import { createMerger } from "./merger.ts";
 import type { Vocabulary } from "./vocabulary.ts";
 
 /** What SentencePiece vocabularies write a space as. */

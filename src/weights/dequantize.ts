@@ -24,7 +24,7 @@ export function dequantizeRows(
     columns % blockSize === 0 && bytes.byteLength === byteLength,
     `${rows} rows of ${columns} ${type} weights were given in ${bytes.byteLength} bytes.`,
   );
-  if (type === "F32") return new Float32Array(bytes.slice().buffer);
+  if (type === "F32") return new Float32Array(new Uint8Array(bytes).buffer);
   const weights = new Float32Array(rows * columns);
   if (type === "BF16") {
     // As integers, so that the payload of a NaN survives.

@@ -3,14 +3,8 @@ import { dequantizeRows } from "../../weights/dequantize.ts";
 import { rowByteLength, type TensorInfo } from "../../weights/tensorType.ts";
 import { alignUp, BINDING_ALIGNMENT, type BufferLimits } from "./limits.ts";
 import { blockIndex, layOutMatrix, type PackedMatrix, TILE_ROWS } from "./packedMatrix.ts";
+import type { Region } from "./region.ts";
 import { repackRows } from "./repack.ts";
-
-/** A place in the arena, bindable as it is. Valid as a GPUBufferBinding once the arena is allocated. */
-export interface Region {
-  readonly buffer: GPUBuffer;
-  readonly offset: number;
-  readonly size: number;
-}
 
 /** Bytes written between two waits for the queue: bounds the copies that the browser holds. */
 const UPLOAD_WINDOW_BYTES = 16 * 2 ** 20;

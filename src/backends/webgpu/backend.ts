@@ -2,13 +2,22 @@ import { QuireError } from "../../errors.ts";
 import type { AdapterSummary, Backend, PlanBuilder, PlanSpec } from "../ops.ts";
 import { openDevice } from "./device.ts";
 import { KernelCache } from "./kernel.ts";
+import { type BufferLimits, bufferLimits } from "./limits.ts";
 import { WebGpuPlanBuilder } from "./planBuilder.ts";
 
+export interface WebGpuOptions {
+  /** Default: the browser's. */
+  readonly gpu?: GPU;
+  /** Bindings larger than this are not made, whatever the adapter allows; default: its limit. Bytes. */
+  readonly maxBindingBytes?: number;
+}
+
 /** Opens WebGPU. Throws `webgpu-unavailable` with the reason and what to do. */
-export async function createWebGpuBackend(options: { readonly gpu?: GPU } = {}): Promise<Backend> {
-  const gpu = options.gpu ?? browserGpu();
-  const { device, adapter } = await openDevice(gpu);
-  return new WebGpuBackend(device, adapter);
+export async function createWebGpuBackend(options: WebGpuOptions = {}): Promise<Backend> {
+  const { device, adapter } = await openDevice(options.gpu ?? browserGpu());
+  const limits = bufferLimits(device);
+  const { maxBindingBytes = limits.maxBindingBytes } = options;
+  return new WebGpuBackend(device, adapter, { ...limits, maxBindingBytes });
 }
 
 function browserGpu(): GPU {
@@ -27,10 +36,12 @@ class WebGpuBackend implements Backend {
   readonly adapter: AdapterSummary;
   readonly lost: Promise<Error>;
   readonly #device: GPUDevice;
+  readonly #limits: BufferLimits;
   readonly #kernels: KernelCache;
   #isDisposed = false;
 
-  constructor(device: GPUDevice, adapter: AdapterSummary) {
+  constructor(device: GPUDevice, adapter: AdapterSummary, limits: BufferLimits) {
+    this.#limits = limits;
     this.#device = device;
     this.#kernels = new KernelCache(device);
     this.adapter = adapter;
@@ -51,7 +62,7 @@ class WebGpuBackend implements Backend {
   }
 
   createPlanBuilder(spec: PlanSpec): PlanBuilder {
-    return new WebGpuPlanBuilder(this.#device, this.#kernels, spec);
+    return new WebGpuPlanBuilder(this.#device, this.#kernels, this.#limits, spec);
   }
 
   dispose(): void {

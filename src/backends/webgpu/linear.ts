@@ -18,6 +18,9 @@ export const LINEAR_TOKENS = [1, 4, 8] as const;
 /** Blocks of 32 along K that share an accumulator (shaders/linear.wgsl). Part of the numeric scheme. */
 const CHUNK_BLOCKS = 8;
 
+/** Vectors of 4 weights in a block. */
+const BLOCK_VECTORS = 8;
+
 /** Largest TOKENS whose inner loop is unrolled: beyond, the unrolled text takes some compilers seconds. */
 const MAX_UNROLLED_TOKENS = 1;
 
@@ -78,7 +81,7 @@ async function windowDispatch(
   const constants: Record<string, number> = {
     ...matrix.format.constants,
     FOUR: 4,
-    EIGHT: 8,
+    EIGHT: BLOCK_VECTORS,
     CHUNK_BLOCKS,
     [output.form.toUpperCase()]: 1,
   };
@@ -91,6 +94,9 @@ async function windowDispatch(
       groups,
       output.form === "add" ? output.stream.width : output.stride,
       output.form === "add" ? 0 : (output.firstOutput ?? 0),
+      spec.norm ? spec.norm.width / 16 : 0,
+      spec.norm ? floatBits(spec.norm.epsilon) : 0,
+      BLOCK_VECTORS,
     ]),
   };
   if (gather) {
@@ -98,7 +104,7 @@ async function windowDispatch(
     resources[1] = read(spec.stepBuffer);
   }
   if (spec.norm) {
-    Object.assign(constants, normConstants(spec.norm));
+    constants["NORM"] = 1;
     resources[5] = read(spec.norm.squares);
   }
   if (spec.bias) {
@@ -141,10 +147,6 @@ export function weightResources({ quants, meta }: MatrixWindow): Resources {
 /** Bindings 7 to 10 of the shaders that make a new state of the stream. */
 export function streamResources({ stream, gain, scaled, squares }: StreamBuffers): Resources {
   return { 7: write(stream), 8: read(gain), 9: write(scaled), 10: write(squares) };
-}
-
-function normConstants({ width, epsilon }: NormInput): Record<string, number> {
-  return { NORM: 1, WIDTH: width, NORM_VECTORS: width / 16, EPSILON_BITS: floatBits(epsilon) };
 }
 
 /** The bits of a number as f32: shaders get floats as exact integers. */

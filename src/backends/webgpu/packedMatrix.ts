@@ -1,8 +1,8 @@
 import { invariant, QuireError } from "../../errors.ts";
 import type { TensorInfo } from "../../weights/tensorType.ts";
-import type { Region } from "./arena.ts";
 import { WEIGHT_FORMATS, type WeightFormat } from "./format.ts";
 import { alignUp } from "./limits.ts";
+import type { Region } from "./region.ts";
 
 /** Rows of a tile: the blocks of a tile's rows lie side by side (shaders/common/weights.wgsl). */
 export const TILE_ROWS = 64;

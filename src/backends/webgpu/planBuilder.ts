@@ -1,11 +1,11 @@
 import { invariant, QuireError, throwIfAborted } from "../../errors.ts";
 import type { TensorInfo } from "../../weights/tensorType.ts";
 import type { Activation, Linear, Plan, PlanBuilder, PlanSpec } from "../ops.ts";
-import { type Region, WeightArena } from "./arena.ts";
+import { WeightArena } from "./arena.ts";
 import { type Dispatch, dispatchThreads } from "./dispatch.ts";
 import { type KernelCache, type Resource, read, uniform, write } from "./kernel.ts";
 import { KvPool } from "./kvPool.ts";
-import { type BufferLimits, bufferLimits } from "./limits.ts";
+import type { BufferLimits } from "./limits.ts";
 import {
   floatBits,
   linearDispatches,
@@ -18,6 +18,7 @@ import { allocateOrUndefined } from "./outOfMemory.ts";
 import { isUniform, type PackedMatrix } from "./packedMatrix.ts";
 import { WebGpuPlan } from "./plan.ts";
 import { Readback } from "./readback.ts";
+import type { Region } from "./region.ts";
 import { rotationTable } from "./rotationTable.ts";
 import { Sampler } from "./sampler.ts";
 import { HEADER_WORDS, maxSplits, StepBuffer } from "./stepBuffer.ts";
@@ -25,8 +26,11 @@ import { HEADER_WORDS, maxSplits, StepBuffer } from "./stepBuffer.ts";
 /** Most bytes of partial attention states: bounds the rows of a step over long contexts. */
 const MAX_PARTIAL_BYTES = 64 * 2 ** 20;
 
-/** Most vec4 accumulators of an attention thread; how many heads a thread packs follows from it. */
-const MAX_ATTENTION_VECTORS = 64;
+/** Most query heads that an attention thread packs. */
+const MAX_PACKED_HEADS = 7;
+
+/** Tokens that an attention thread scores at a time: SPAN of shaders/attention.wgsl. */
+const ATTENTION_SPAN = 4;
 
 /** What the ops of a plan share once memory is there. */
 interface BuildContext {
@@ -58,12 +62,7 @@ export class WebGpuPlanBuilder implements PlanBuilder {
   readonly #tensors = new Map<string, TensorInfo>();
   readonly #matrices = new Map<string, PackedMatrix>();
 
-  constructor(
-    device: GPUDevice,
-    kernels: KernelCache,
-    spec: PlanSpec,
-    limits = bufferLimits(device),
-  ) {
+  constructor(device: GPUDevice, kernels: KernelCache, limits: BufferLimits, spec: PlanSpec) {
     this.#kernels = kernels;
     const { headDim, numHeads, maxContext, maxRows, blockSize, maxSequences, width } = spec;
     if (headDim % 4 !== 0 || headDim > 256) {
@@ -81,7 +80,10 @@ export class WebGpuPlanBuilder implements PlanBuilder {
     const partialBytes = maxSplits(maxContext) * numHeads * (headDim + 4) * 4; // a row's
     const maxPartialBytes = Math.min(MAX_PARTIAL_BYTES, limits.maxBindingBytes);
     this.#maxRows = Math.max(1, Math.min(maxRows, Math.floor(maxPartialBytes / partialBytes)));
-    this.#scratchBytes.set("partials", this.#maxRows * partialBytes);
+    this.#scratchBytes.set(
+      "mixed",
+      this.#maxRows * (numHeads * headDim * 4 + partialBytes), // outputs, then partials
+    );
     this.#scratchBytes.set("lastTokens", maxSequences * 4);
     this.#scratchBytes.set("blockTables", maxSequences * Math.ceil(maxContext / blockSize) * 4);
     this.#ops.push((context) => this.#updateBlockTables(context));
@@ -168,14 +170,16 @@ export class WebGpuPlanBuilder implements PlanBuilder {
     const { numHeads, numKvHeads, headDim, maxContext, blockSize } = this.#spec;
     const mixed = this.#activation("mixed", numHeads * headDim);
     const headVectors = headDim / 4;
-    const pack = packedHeads(numHeads / numKvHeads, headVectors);
+    const pack = packedHeads(numHeads / numKvHeads);
+    const maxRows = this.#maxRows;
     this.#ops.push(async (context) => {
       const outputs = context.scratch(mixed.name);
-      const partials = context.scratch("partials");
       const attentionConstants = {
         ...this.#kvConstants(),
         HEADS: numHeads,
         PACK: pack,
+        SPAN_TOKENS: ATTENTION_SPAN,
+        MAX_ROWS: maxRows,
         TABLE_BLOCKS: Math.ceil(maxContext / blockSize),
       };
       const attentionResources = {
@@ -184,10 +188,10 @@ export class WebGpuPlanBuilder implements PlanBuilder {
         3: read(context.pool.layer(layer)),
         4: read(context.scratch("blockTables")),
         5: write(outputs),
-        6: write(partials),
+        11: context.kernels.constants([headVectors]),
       };
-      const mergeConstants = { HEADS: numHeads, HEAD_VECTORS: headVectors };
-      const mergeResources = { ...stepResources(context), 2: read(partials), 3: write(outputs) };
+      const mergeConstants = { HEADS: numHeads, HEAD_VECTORS: headVectors, MAX_ROWS: maxRows };
+      const mergeResources = { ...stepResources(context), 2: write(outputs) };
       const [attention, merge] = await Promise.all([
         context.kernels.get("attention", attentionConstants, attentionResources),
         context.kernels.get("mergeAttention", mergeConstants, mergeResources),
@@ -503,9 +507,9 @@ function uniformRuns(linears: readonly Linear[]): Linear[][] {
   return runs;
 }
 
-/** Query heads of a thread: a divisor of the group that shares a KV head, within the accumulators' bound. */
-function packedHeads(groupSize: number, headVectors: number): number {
-  let pack = groupSize;
-  while (pack > 1 && (groupSize % pack !== 0 || pack * headVectors > MAX_ATTENTION_VECTORS)) pack--;
+/** Query heads of a thread: a divisor of the group that shares a KV head. */
+function packedHeads(groupSize: number): number {
+  let pack = Math.min(groupSize, MAX_PACKED_HEADS);
+  while (groupSize % pack !== 0) pack--;
   return pack;
 }

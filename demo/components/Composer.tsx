@@ -1,0 +1,34 @@
+import type { Chat } from "../chat/chat.ts";
+import type { Demo } from "../page/demo.ts";
+import { MessageField } from "./MessageField.tsx";
+
+/** Where a message is written; with the chat's stop button. */
+export function Composer({ chat, demo }: { readonly chat: Chat; readonly demo: Demo }) {
+  const isBusy = chat.isBusy.value;
+  const canSend = !isBusy && demo.session.engine !== undefined && chat.draft.value.trim() !== "";
+  return (
+    <form
+      class="composer"
+      onSubmit={(event) => {
+        event.preventDefault();
+        void demo.send(chat);
+      }}
+    >
+      <MessageField
+        id={`message-${chat.id}`}
+        label={`Message to chat ${chat.id}`}
+        placeholder="Message"
+        text={chat.draft}
+      />
+      <div class="composer-buttons">
+        {/* aria-disabled keeps the focus where `disabled` would lose it. */}
+        <button type="submit" class="primary" aria-disabled={!canSend}>
+          Send
+        </button>
+        <button type="button" aria-disabled={!isBusy} onClick={() => chat.stop()}>
+          Stop<span class="visually-hidden"> chat {chat.id}</span>
+        </button>
+      </div>
+    </form>
+  );
+}

@@ -1,0 +1,54 @@
+import type { Demo } from "../page/demo.ts";
+import { LoadBar } from "./LoadBar.tsx";
+import { PoolBar } from "./PoolBar.tsx";
+
+/** The engine's line of the page, of one height in all its states. */
+export function EngineStrip({ demo }: { readonly demo: Demo }) {
+  return (
+    <section class="strip" aria-label="Engine">
+      <StripContent demo={demo} />
+    </section>
+  );
+}
+
+function StripContent({ demo }: { readonly demo: Demo }) {
+  const state = demo.session.state.value;
+  switch (state.phase) {
+    case "loading":
+      return <LoadBar state={state} onCancel={() => demo.session.cancel()} />;
+    case "ready":
+      return <PoolBar demo={demo} />;
+    case "none":
+      return (
+        <>
+          <p class="strip-text">No model is loaded.</p>
+          <ChooseButton demo={demo} />
+        </>
+      );
+    case "failed":
+    case "stopped":
+      return (
+        <>
+          <p class="strip-text is-error">
+            {state.phase === "failed" ? "Loading failed: " : "The engine stopped: "}
+            <code>{state.error.code}</code>
+          </p>
+          <button type="button" onClick={() => void demo.reload()}>
+            Load again
+          </button>
+          <ChooseButton demo={demo} />
+        </>
+      );
+  }
+}
+
+function ChooseButton({ demo }: { readonly demo: Demo }) {
+  const open = () => {
+    demo.isDialogOpen.value = true;
+  };
+  return (
+    <button type="button" onClick={open}>
+      {demo.session.state.value.phase === "none" ? "Choose a model" : "Details"}
+    </button>
+  );
+}

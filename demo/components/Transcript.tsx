@@ -1,0 +1,54 @@
+import { useLayoutEffect, useRef } from "preact/hooks";
+import type { Chat } from "../chat/chat.ts";
+import type { Turn } from "../chat/turn.ts";
+import { TurnView } from "./TurnView.tsx";
+
+/** Distance in pixels from the end within which new text keeps the end in view. */
+const NEAR_END_PX = 48;
+
+/** What was said in a chat. Follows the newest text unless the reader has scrolled away from it. */
+export function Transcript({
+  chat,
+  onRetry,
+}: {
+  readonly chat: Chat;
+  readonly onRetry: (turn: Turn) => void;
+}) {
+  const log = useRef<HTMLDivElement>(null);
+  const isAtEnd = useRef(true);
+  const turns = chat.turns.value;
+  const onScroll = () => {
+    const { scrollHeight, scrollTop, clientHeight } = log.current!;
+    isAtEnd.current = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+  };
+  const followEnd = () => {
+    if (isAtEnd.current && log.current) log.current.scrollTop = log.current.scrollHeight;
+  };
+  useLayoutEffect(() => {
+    isAtEnd.current = true;
+    followEnd();
+  }, [turns.length]);
+  return (
+    <div
+      ref={log}
+      class="transcript"
+      role="log"
+      aria-label={`Messages of chat ${chat.id}`}
+      // Half an answer is not read out: only when it is whole.
+      aria-live="polite"
+      aria-busy={chat.isBusy.value}
+      // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must scroll by keyboard, too.
+      tabIndex={0}
+      onScroll={onScroll}
+    >
+      {turns.length === 0 && (
+        <p class="hint">
+          Nothing said yet. All chats run at the same time, from one copy of the model.
+        </p>
+      )}
+      {turns.map((turn) => (
+        <TurnView key={turn.id} turn={turn} onGrow={followEnd} onRetry={() => onRetry(turn)} />
+      ))}
+    </div>
+  );
+}

@@ -1,0 +1,153 @@
+import { effect, signal } from "@preact/signals";
+import { checkSupport, QuireError, type Support } from "quire";
+import type { Chat } from "../chat/chat.ts";
+import { Chats } from "../chat/chats.ts";
+import type { Turn } from "../chat/turn.ts";
+import { fetchDefaultModel } from "../engine/defaultModel.ts";
+import { EngineSession } from "../engine/engineSession.ts";
+import { choiceOfUrl, type ModelChoice } from "../engine/modelChoice.ts";
+import { StoredModels } from "../engine/storedModels.ts";
+import { CHAT_COUNT, type PageOptions } from "./pageOptions.ts";
+
+/** All that the page knows; components show it and call its methods. */
+export class Demo {
+  readonly options: PageOptions;
+  readonly session: EngineSession;
+  readonly chats: Chats;
+  readonly stored = new StoredModels();
+  /** What the server offers; undefined if nothing, or not known yet. */
+  readonly defaultModel = signal<ModelChoice | undefined>(undefined);
+  /** What this browser can do; undefined until it was asked. */
+  readonly support = signal<Support | undefined>(undefined);
+  readonly isDialogOpen = signal(false);
+  /** What is wrong with the address or the server's answer; dismissed by the user. */
+  readonly problems = signal<readonly string[]>([]);
+  /** The newest event, for screen readers. */
+  readonly announcement = signal("");
+
+  constructor(options: PageOptions) {
+    this.options = options;
+    this.problems.value = options.problems;
+    this.chats = new Chats(options.numChats, CHAT_COUNT.max);
+    this.session = new EngineSession({
+      backend: options.backend,
+      kvCacheDtype: options.kv,
+      maxSequences: CHAT_COUNT.max,
+    });
+    effect(() => this.#announceEngine());
+    effect(() => {
+      if (this.isDialogOpen.value) void this.stored.refresh();
+    });
+  }
+
+  /** Loads the model of the address, else the server's; else asks for one. */
+  async start(): Promise<void> {
+    const [support, offered] = await Promise.all([
+      checkSupport(),
+      fetchDefaultModel(document.baseURI).catch((error: unknown) => {
+        this.problems.value = [...this.problems.value, String(error)];
+        return undefined;
+      }),
+    ]);
+    this.support.value = support;
+    this.defaultModel.value = offered;
+    const asked = this.options.model;
+    const choice =
+      asked === undefined || (offered?.kind === "url" && offered.url === asked)
+        ? offered
+        : choiceOfUrl(asked);
+    if (choice === undefined) {
+      this.isDialogOpen.value = true;
+    } else if (support.ok || this.options.backend === "wasm") {
+      await this.load(choice);
+    } else {
+      // Nothing is downloaded for a machine that cannot run it.
+      const reason = support.reasons[0];
+      const code = reason?.code ?? "webgpu-unavailable";
+      const error = new QuireError(code, reason?.message ?? "There is no WebGPU here.");
+      this.session.state.value = { phase: "failed", choice, error };
+      this.isDialogOpen.value = true;
+    }
+  }
+
+  /** Loads a model in place of the present one and notes it in the address, for a reload. */
+  async load(choice: ModelChoice): Promise<void> {
+    this.isDialogOpen.value = false;
+    this.#noteInAddress(choice);
+    this.chats.stopAll();
+    await this.session.load(choice);
+    if (this.session.state.value.phase === "failed") this.isDialogOpen.value = true;
+  }
+
+  /** Loads what was loaded, or failed to load. */
+  async reload(): Promise<void> {
+    const state = this.session.state.value;
+    if (state.phase !== "none") await this.load(state.choice);
+  }
+
+  /** Sends a chat's draft, or the text given. */
+  async send(chat: Chat, text?: string): Promise<void> {
+    const { engine } = this.session;
+    const said = text ?? chat.draft.value;
+    if (chat.isBusy.value || said.trim() === "") return;
+    if (engine === undefined) return this.#announce("No model is loaded yet.");
+    if (text === undefined) chat.draft.value = "";
+    this.#announceEnd(chat, await chat.send(engine, said));
+  }
+
+  async retry(chat: Chat, turn: Turn): Promise<void> {
+    const { engine } = this.session;
+    if (engine === undefined) return this.#announce("No model is loaded yet.");
+    this.#announceEnd(chat, await chat.retry(engine, turn));
+  }
+
+  /** Sends a text to every chat that is not answering just now. True if one took it. */
+  sendToAll(text: string): boolean {
+    const idle = this.chats.list.value.filter((chat) => !chat.isBusy.value);
+    if (this.session.engine === undefined || text.trim() === "" || idle.length === 0) return false;
+    for (const chat of idle) void this.send(chat, text);
+    return true;
+  }
+
+  async deleteStored(url: string): Promise<void> {
+    if (await this.stored.delete(url)) this.#announce("The stored model was deleted.");
+  }
+
+  #noteInAddress(choice: ModelChoice): void {
+    const url = new URL(location.href);
+    const offered = this.defaultModel.value;
+    const isOffered =
+      offered?.kind === "url" && choice.kind === "url" && offered.url === choice.url;
+    if (choice.kind === "url" && !isOffered) url.searchParams.set("model", choice.url);
+    else url.searchParams.delete("model");
+    history.replaceState(null, "", url);
+  }
+
+  #announceEngine(): void {
+    const state = this.session.state.value;
+    if (state.phase === "ready") this.#announce(`${state.choice.name} is ready.`);
+    else if (state.phase === "failed") this.#announce(`Loading failed: ${state.error.code}.`);
+    else if (state.phase === "stopped") this.#announce(`The engine stopped: ${state.error.code}.`);
+    else if (state.phase === "loading" && state.progress === undefined) {
+      this.#announce(`Loading ${state.choice.name}.`);
+    }
+  }
+
+  #announceEnd(chat: Chat, turn: Turn | undefined): void {
+    const state = turn?.answer.value.state;
+    const word = {
+      stop: "finished",
+      length: "cut off",
+      stopped: "stopped",
+      failed: "failed",
+    } as const;
+    if (state !== undefined && state in word) {
+      this.#announce(`Chat ${chat.id}: answer ${word[state as keyof typeof word]}.`);
+    }
+  }
+
+  #announce(text: string): void {
+    // The same words twice are two events: a trailing space makes them differ.
+    this.announcement.value = text === this.announcement.peek() ? `${text}\u00a0` : text;
+  }
+}

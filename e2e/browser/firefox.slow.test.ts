@@ -1,0 +1,75 @@
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { ensureBrowser, ensureLavapipe, launchBrowser } from "../../scripts/lib/browsers.mjs";
+import { ensureLibrary } from "../../scripts/lib/build.mjs";
+import { inRoot } from "../../scripts/lib/paths.mjs";
+import type * as Quire from "../../src/index.ts";
+import { makeTinyModel } from "../fixtures/tinyModel.ts";
+import { openPageAt, openSite, type Site } from "./site.ts";
+
+// The built library in Firefox: another engine, other WebGPU, other worker and message port code.
+
+declare const quire: typeof Quire;
+
+let site: Site;
+let firefox: Awaited<ReturnType<typeof launchBrowser>>;
+
+beforeAll(async () => {
+  await ensureLibrary();
+  site = await openSite(
+    {
+      "index.html": `<!doctype html><meta charset="utf-8"><title>quire</title><link rel="icon" href="data:,">
+        <script type="module">import * as quire from "/index.js"; globalThis.quire = quire;</script>`,
+      "tiny.gguf": makeTinyModel({ layers: 1 }),
+    },
+    { files: { "/index.js": inRoot("dist/index.js"), "/worker.js": inRoot("dist/worker.js") } },
+  );
+  firefox = await launchBrowser("firefox", await ensureBrowser("firefox"), await ensureLavapipe());
+});
+
+afterAll(async () => {
+  await firefox?.close();
+  await site?.close();
+});
+
+it("streams, learns that a worker is gone, and disposes in Firefox", async () => {
+  const { page } = await openPageAt(firefox.browser, site.url);
+  await page.waitForFunction(() => "quire" in globalThis);
+  const result = await page.evaluate(async () => {
+    const own = await quire.createEngine({ model: "/tiny.gguf" });
+    const ask = async (i: number): Promise<string> => {
+      const stream = await own.chat.completions.create({
+        messages: [{ role: "user", content: `Question ${i}` }],
+        max_tokens: 6,
+        seed: i,
+        ignore_eos: true,
+        stream: true,
+      });
+      let text = "";
+      for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? "";
+      return text;
+    };
+    const together = await Promise.all([0, 1, 2, 3].map(ask));
+    const alone = await ask(3);
+    const { adapter, backend } = own;
+    await own.dispose();
+    const after = await own.stats().then(
+      () => "alive",
+      (error: Quire.QuireError) => error.code,
+    );
+
+    const worker = new Worker("/worker.js", { type: "module" });
+    const second = await quire.createEngine({ model: "/tiny.gguf", worker });
+    const pending = second.chat.completions
+      .create({ messages: [{ role: "user", content: "Hi" }], ignore_eos: true })
+      .then(
+        () => "completed",
+        (error: Quire.QuireError) => error.code,
+      );
+    while ((await second.stats()).sequences.running === 0);
+    worker.terminate();
+    return { together, alone, adapter, backend, after, gone: await pending };
+  });
+  expect(result.alone).toBe(result.together[3]);
+  expect(result).toMatchObject({ backend: "webgpu", adapter: { isFallback: true } });
+  expect(result).toMatchObject({ after: "disposed", gone: "worker-failed" });
+});
