@@ -56,14 +56,14 @@ struct Shape {
 #end
 
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) workgroup: vec3<u32>) {
 #if GATHER
   let numRows = header.numSamples;
 #else
   let numRows = header.numRows;
 #end
   let group = id.x;
-  let firstRow = id.y * TOKENS;
+  let firstRow = workgroup.y * TOKENS; // the same for all threads of a workgroup, so loads of x can be scalar
   if (group >= shape.groups || firstRow >= numRows) { return; }
 
 #if GATE

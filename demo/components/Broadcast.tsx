@@ -28,7 +28,7 @@ export function Broadcast({ demo }: { readonly demo: Demo }) {
         <MessageField
           id="message-all"
           label="Message to all chats"
-          placeholder="Message to all chats (Enter sends, Shift+Enter breaks the line)"
+          placeholder="Message to all chats"
           text={text}
           rows={1}
         />

@@ -44,7 +44,12 @@ function Rate({ chat }: { readonly chat: Chat }) {
   const rate = chat.rate.value;
   return (
     <p class="rate" data-testid={`rate-${chat.id}`}>
-      {rate === undefined ? (chat.isBusy.value ? "…" : "") : `${formatRate(rate)} tokens/s`}
+      {rate === undefined
+        ? // A line without text would have another baseline.
+          chat.isBusy.value
+          ? "…"
+          : "\u00a0"
+        : `${formatRate(rate)} tokens/s`}
     </p>
   );
 }

@@ -17,7 +17,7 @@ export function Composer({ chat, demo }: { readonly chat: Chat; readonly demo: D
       <MessageField
         id={`message-${chat.id}`}
         label={`Message to chat ${chat.id}`}
-        placeholder="Message"
+        placeholder="Message (Enter sends, Shift+Enter breaks the line)"
         text={chat.draft}
       />
       <div class="composer-buttons">

@@ -19,6 +19,7 @@ function StripContent({ demo }: { readonly demo: Demo }) {
     case "ready":
       return <PoolBar demo={demo} />;
     case "none":
+      if (demo.support.value === undefined) return <p class="strip-text">Looking for a model…</p>;
       return (
         <>
           <p class="strip-text">No model is loaded.</p>

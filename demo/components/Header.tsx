@@ -6,7 +6,9 @@ export function Header({ demo }: { readonly demo: Demo }) {
   const state = demo.session.state.value;
   const name =
     state.phase === "none"
-      ? "Choose a model"
+      ? demo.support.value === undefined
+        ? "…"
+        : "Choose a model"
       : state.phase === "ready"
         ? state.engine.model.name
         : state.choice.name;

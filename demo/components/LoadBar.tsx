@@ -22,7 +22,7 @@ export function LoadBar({
   const known = total > 0 && progress?.phase !== "prepare";
   return (
     <>
-      <label class="bar-label" for="load-progress">
+      <label class="bar-label load-label" for="load-progress">
         {phase}
       </label>
       {known ? (

@@ -6,7 +6,11 @@ export function MachineLine({ demo }: { readonly demo: Demo }) {
   const stats = demo.session.stats.value;
   const support = demo.support.value;
   if (stats === undefined && support === undefined) {
-    return <p class="machine">Looking for a GPU…</p>;
+    return (
+      <p class="machine" key="looking">
+        Looking for a GPU…
+      </p>
+    );
   }
   const { text, isSlow } = describeMachine({
     backend: stats?.backend,
@@ -16,7 +20,7 @@ export function MachineLine({ demo }: { readonly demo: Demo }) {
     kv: stats?.kv.dtype ?? demo.options.kv,
   });
   return (
-    <p class={isSlow ? "machine is-slow" : "machine"}>
+    <p class={isSlow ? "machine is-slow" : "machine"} key="found">
       <span class="dot" aria-hidden="true" />
       {text}
     </p>

@@ -43,7 +43,6 @@ export function ModelDialog({ demo }: { readonly demo: Demo }) {
         </section>
       )}
       <section>
-        <h3>From an address</h3>
         <UrlForm onLoad={(choice) => void demo.load(choice)} />
       </section>
       <section>

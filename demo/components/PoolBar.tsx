@@ -57,8 +57,8 @@ function Figure(props: {
 }) {
   return (
     <div class={props.isMain ? "figure is-main" : "figure"}>
-      <dd data-testid={props.testId}>{props.value}</dd>
       <dt>{props.name}</dt>
+      <dd data-testid={props.testId}>{props.value}</dd>
     </div>
   );
 }

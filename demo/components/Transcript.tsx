@@ -28,6 +28,12 @@ export function Transcript({
     isAtEnd.current = true;
     followEnd();
   }, [turns.length]);
+  useLayoutEffect(() => {
+    // A narrower chat has longer text.
+    const observer = new ResizeObserver(followEnd);
+    observer.observe(log.current!);
+    return () => observer.disconnect();
+  }, []);
   return (
     <div
       ref={log}

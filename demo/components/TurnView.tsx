@@ -1,6 +1,6 @@
 import { useLayoutEffect } from "preact/hooks";
 import type { Answer, Turn } from "../chat/turn.ts";
-import { formatRate, formatSeconds } from "../text/format.ts";
+import { formatDuration, formatRate } from "../text/format.ts";
 import { ErrorNotice } from "./ErrorNotice.tsx";
 import { Markdown } from "./Markdown.tsx";
 
@@ -49,7 +49,7 @@ function describe(answer: Answer): string {
   if (state === "length") parts.push("Cut off at the most tokens");
   if (numTokens > 0) parts.push(`${numTokens} ${numTokens === 1 ? "token" : "tokens"}`);
   if (rate !== undefined) parts.push(`${formatRate(rate)}/s`);
-  if (firstTokenMs !== undefined) parts.push(`first after ${formatSeconds(firstTokenMs)}`);
+  if (firstTokenMs !== undefined) parts.push(`first after ${formatDuration(firstTokenMs)}`);
   const cached = usage?.prompt_tokens_details.cached_tokens ?? 0;
   if (cached > 0) parts.push(`${cached} of ${usage?.prompt_tokens} prompt tokens from the cache`);
   return parts.join(" · ");

@@ -16,9 +16,12 @@ export function UrlForm({ onLoad }: { readonly onLoad: (choice: ModelChoice) => 
         if (url !== undefined) onLoad(choiceOfUrl(url));
       }}
     >
-      <label class="visually-hidden" for="model-url">
-        URL of a GGUF file
-      </label>
+      <h3>
+        <label for="model-url">From an address</label>
+        <span id="model-url-problem" class="field-problem" role="alert">
+          {isBad.value ? "This is no http or https URL." : ""}
+        </span>
+      </h3>
       <input
         id="model-url"
         type="text"
@@ -35,9 +38,6 @@ export function UrlForm({ onLoad }: { readonly onLoad: (choice: ModelChoice) => 
         }}
       />
       <button type="submit">Load</button>
-      <span id="model-url-problem" class="field-problem" role="alert">
-        {isBad.value ? "This is no http or https URL." : ""}
-      </span>
     </form>
   );
 }

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { fileNameOf, formatBytes, formatCount, formatRate, formatSeconds } from "./format.ts";
+import { fileNameOf, formatBytes, formatCount, formatDuration, formatRate } from "./format.ts";
 
 test("bytes", () => {
   expect([0, 999, 1000, 98_362_432, 999_949_999, 999_950_000].map(formatBytes)).toEqual([
@@ -20,7 +20,7 @@ test("counts, rates, seconds", () => {
     "1.5 B",
   ]);
   expect([0.416, 1.26, 99.94, 1234.5].map(formatRate)).toEqual(["0.42", "1.3", "99.9", "1235"]);
-  expect([420, 12_340].map(formatSeconds)).toEqual(["0.4 s", "12 s"]);
+  expect([420, 12_340].map(formatDuration)).toEqual(["420 ms", "12 s"]);
 });
 
 test("file names", () => {

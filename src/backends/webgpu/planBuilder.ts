@@ -1,10 +1,10 @@
-import { invariant, QuireError, throwIfAborted } from "../../errors.ts";
+import { invariant, QuireError } from "../../errors.ts";
 import type { TensorInfo } from "../../weights/tensorType.ts";
 import type { Activation, Linear, Plan, PlanBuilder, PlanSpec } from "../ops.ts";
 import { WeightArena } from "./arena.ts";
+import { type BuildContext, buildPlan, type RecordedOp } from "./buildPlan.ts";
 import { type Dispatch, dispatchThreads } from "./dispatch.ts";
 import { type KernelCache, type Resource, read, uniform, write } from "./kernel.ts";
-import { KvPool } from "./kvPool.ts";
 import type { BufferLimits } from "./limits.ts";
 import {
   floatBits,
@@ -14,14 +14,9 @@ import {
   weightResources,
   windowShape,
 } from "./linear.ts";
-import { allocateOrUndefined } from "./outOfMemory.ts";
 import { isUniform, type PackedMatrix } from "./packedMatrix.ts";
-import { WebGpuPlan } from "./plan.ts";
-import { Readback } from "./readback.ts";
 import type { Region } from "./region.ts";
-import { rotationTable } from "./rotationTable.ts";
-import { Sampler } from "./sampler.ts";
-import { HEADER_WORDS, maxSplits, StepBuffer } from "./stepBuffer.ts";
+import { HEADER_WORDS, maxSplits } from "./stepBuffer.ts";
 
 /** Most bytes of partial attention states: bounds the rows of a step over long contexts. */
 const MAX_PARTIAL_BYTES = 64 * 2 ** 20;
@@ -32,22 +27,12 @@ const MAX_PACKED_HEADS = 7;
 /** Tokens that an attention thread scores at a time: SPAN of shaders/attention.wgsl. */
 const ATTENTION_SPAN = 4;
 
-/** What the ops of a plan share once memory is there. */
-interface BuildContext {
-  readonly kernels: KernelCache;
-  readonly stepBuffer: GPUBuffer;
-  readonly pool: KvPool;
-  readonly scratch: (name: string) => GPUBuffer;
-}
-
 /** An activation, with the name of its buffer. */
 interface GpuActivation extends Activation {
   readonly name: string;
   /** The stream only: the norm that reads it next, known once that op is recorded. */
   gain: Region | undefined;
 }
-
-type RecordedOp = (context: BuildContext) => Promise<readonly Dispatch[]>;
 
 /** Records ops, reserving weights and scratch; `finish` allocates, compiles and binds. */
 export class WebGpuPlanBuilder implements PlanBuilder {
@@ -276,79 +261,16 @@ export class WebGpuPlanBuilder implements PlanBuilder {
     );
   }
 
-  async finish(signal?: AbortSignal): Promise<Plan> {
-    throwIfAborted(signal, "Loading the model");
-    const { maxContext, maxSequences, blockSize, vocabularySize } = this.#spec;
-    const device = this.#device;
-    const cleanUp: (() => void)[] = [];
-    try {
-      const scratch = await this.#allocateScratch();
-      cleanUp.push(() => {
-        for (const buffer of scratch.values()) buffer.destroy();
-      });
-      cleanUp.push(() => this.#arena.dispose());
-      await this.#allocateWeights();
-      const pool = await KvPool.create(device, this.#spec, this.#limits);
-      cleanUp.push(() => pool.dispose());
-      const stepBuffer = new StepBuffer(device, {
-        maxRows: this.#maxRows,
-        maxSequences,
-        maxContext,
-        tableBlocks: Math.ceil(maxContext / blockSize),
-      });
-      cleanUp.push(() => stepBuffer.dispose());
-      const buffer = (name: string): GPUBuffer => {
-        const found = scratch.get(name);
-        invariant(found, `There is no scratch buffer ${name}.`);
-        return found;
-      };
-      if (scratch.has("rotations")) {
-        const rotations = rotationTable(this.#spec.rope, maxContext);
-        device.queue.writeBuffer(buffer("rotations"), 0, rotations);
-      }
-      const context = {
-        kernels: this.#kernels,
-        stepBuffer: stepBuffer.buffer,
-        pool,
-        scratch: buffer,
-      };
-      const [dispatches, sampler] = await Promise.all([
-        Promise.all(this.#ops.map((op) => op(context))),
-        Sampler.create({
-          device,
-          vocabularySize,
-          maxSequences,
-          logits: buffer("logits"),
-          stepBuffer: stepBuffer.buffer,
-          lastTokens: buffer("lastTokens"),
-        }),
-      ]);
-      cleanUp.push(() => sampler.dispose());
-      const readback = new Readback(device);
-      cleanUp.push(() => readback.dispose());
-      await readback.calibrate();
-      throwIfAborted(signal, "Loading the model");
-      return new WebGpuPlan({
-        device,
-        arena: this.#arena,
-        pool,
-        stepBuffer,
-        sampler,
-        readback,
-        dispatches: dispatches.flat(),
-        logits: buffer("logits"),
-        vocabularySize,
-        maxRows: this.#maxRows,
-        tensors: [...this.#tensors.values()],
-        scratchBytes: [...scratch.values()].reduce((sum, { size }) => sum + size, 0),
-        release: () => {
-          for (const free of cleanUp) free();
-        },
-      });
-    } catch (cause) {
-      for (const free of cleanUp) free();
-      throw cause;
-    }
+  finish(signal?: AbortSignal): Promise<Plan> {
+    const pass = {
+      spec: this.#spec,
+      maxRows: this.#maxRows,
+      ops: this.#ops,
+      arena: this.#arena,
+      tensors: [...this.#tensors.values()],
+      scratchBytes: this.#scratchBytes,
+    };
+    return buildPlan(this.#device, this.#kernels, this.#limits, pass, signal);
   }
 
   // --- Recording ---
@@ -428,52 +350,6 @@ export class WebGpuPlanBuilder implements PlanBuilder {
     const bindGroup = context.kernels.bind(kernel, resources);
     return [dispatchThreads(kernel, bindGroup, ({ entries }) => entries)];
   }
-
-  // --- Allocation ---
-
-  async #allocateScratch(): Promise<Map<string, GPUBuffer>> {
-    const names = [...this.#scratchBytes.keys()];
-    for (const [name, bytes] of this.#scratchBytes) {
-      const limit = Math.min(this.#limits.maxBindingBytes, this.#limits.maxBufferBytes);
-      if (bytes > limit) {
-        throw new QuireError(
-          "webgpu-limits",
-          `The buffer for ${name} needs ${bytes} bytes; the adapter binds at most ${limit}. Lower maxSequences or the context length.`,
-          { need: bytes, limit },
-        );
-      }
-    }
-    const buffers = await allocateOrUndefined(this.#device, () =>
-      names.map((label) =>
-        this.#device.createBuffer({
-          label,
-          size: Math.max(16, this.#scratchBytes.get(label)!),
-          usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
-        }),
-      ),
-    );
-    if (!buffers) throw outOfMemory("scratch buffers", sum(this.#scratchBytes.values()));
-    return new Map(names.map((name, i) => [name, buffers[i]!]));
-  }
-
-  async #allocateWeights(): Promise<void> {
-    const buffers = await allocateOrUndefined(this.#device, () => this.#arena.allocate());
-    if (!buffers) throw outOfMemory("weights", this.#arena.byteLength);
-  }
-}
-
-function outOfMemory(what: string, bytes: number): QuireError {
-  return new QuireError(
-    "out-of-memory",
-    `The GPU has no room for ${bytes} bytes of ${what}. Close other pages, or use a smaller model.`,
-    { bytes },
-  );
-}
-
-function sum(values: Iterable<number>): number {
-  let total = 0;
-  for (const value of values) total += value;
-  return total;
 }
 
 function nameOf(activation: Activation): string {

@@ -1,0 +1,506 @@
+import { Buffer } from "node:buffer";
+import type { Browser, BrowserContextOptions, Locator, Page } from "playwright";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { DEMO_FOLDER, ensureDemo } from "../../scripts/lib/build.mjs";
+import { makeParrotModel } from "../fixtures/parrotModel.ts";
+import { makeTinyModel } from "../fixtures/tinyModel.ts";
+import { openChromium, openSite, type Site } from "./site.ts";
+
+// The built demo with small models that say what they are told to, under a path of its own: nothing
+// in it may depend on being at a server's root.
+
+/** Software adapters compile pipelines slowly, and more so on a busy machine. */
+const LOAD_MS = 120_000;
+/** Chats share the processor with whatever else the machine does. */
+const ANSWER_MS = 60_000;
+/** Layout shift of the whole loading; 0.1 is what the web calls good. */
+const MAX_LAYOUT_SHIFT = 0.01;
+
+const TINY = {
+  name: "tiny.gguf",
+  mimeType: "application/octet-stream",
+  buffer: Buffer.from(makeTinyModel({ layers: 1 })),
+};
+/** What an attacker would like an answer to do. */
+const HOSTILE = [
+  "<img src=x onerror=window.attacked=1><script>window.attacked=2</script> ",
+  "[a](javascript:window.attacked=3) ![b](/pixel.png) <a href=javascript:window.attacked=4>c</a> ",
+] as const;
+
+let site: Site;
+let browser: Browser;
+let closeBrowser: () => Promise<void>;
+/** Paths that pages asked for. */
+const requests: string[] = [];
+
+beforeAll(async () => {
+  await ensureDemo();
+  site = await openSite(
+    {
+      // Long enough to be stopped by hand.
+      "models/parrot.gguf": await makeParrotModel(["one **two** ", "three `four`\n"], {
+        contextLength: 8192,
+      }),
+      "models/hostile.gguf": await makeParrotModel(HOSTILE, { name: HOSTILE[0] }),
+    },
+    {
+      folders: { "/demo/": DEMO_FOLDER },
+      json: { "/demo/quire.json": { model: { url: "/models/parrot.gguf", name: "parrot.gguf" } } },
+      onRequest: ({ path }) => requests.push(path),
+    },
+  );
+  ({ browser, close: closeBrowser } = await openChromium());
+}, LOAD_MS);
+
+afterAll(async () => {
+  await closeBrowser?.();
+  await site?.close();
+});
+
+interface OpenDemo {
+  readonly page: Page;
+  /** What the page complained about. */
+  readonly problems: string[];
+}
+
+/** The demo in a context of its own. */
+async function openDemo(query = "", options: BrowserContextOptions = {}): Promise<OpenDemo> {
+  const context = await browser.newContext({
+    viewport: { width: 1280, height: 800 },
+    reducedMotion: "reduce",
+    ...options,
+  });
+  const page = await context.newPage();
+  page.setDefaultTimeout(ANSWER_MS);
+  const problems: string[] = [];
+  page.on("pageerror", (error) => problems.push(error.message));
+  page.on("console", (message) => {
+    if (message.type() === "error") problems.push(message.text());
+  });
+  await page.addInitScript(() => {
+    const shifts: number[] = [];
+    Object.assign(globalThis, { shifts });
+    new PerformanceObserver((list) => {
+      for (const entry of list.getEntries()) {
+        const { value, hadRecentInput } = entry as unknown as {
+          value: number;
+          hadRecentInput: boolean;
+        };
+        if (!hadRecentInput) shifts.push(value);
+      }
+    }).observe({ type: "layout-shift", buffered: true });
+  });
+  await page.goto(`${site.url}/demo/${query}`);
+  return { page, problems };
+}
+
+/** Waits until the engine can take messages. */
+async function untilReady(page: Page): Promise<void> {
+  await page.getByTestId("kv-blocks").waitFor({ timeout: LOAD_MS });
+}
+
+const chat = (page: Page, id: number): Locator =>
+  page.getByRole("region", { name: `Chat ${id}`, exact: true });
+const answers = (page: Page, id: number): Locator => chat(page, id).locator(".answer");
+const button = (at: Page | Locator, name: string | RegExp): Locator =>
+  at.getByRole("button", { name, exact: true });
+const modelButton = (page: Page): Locator => button(page, /^Model:/);
+
+/** Answers that go on until they are stopped. */
+async function makeEndless(page: Page, ids: readonly number[]): Promise<void> {
+  for (const id of ids) {
+    await chat(page, id).getByLabel("Temperature").fill("0");
+    await chat(page, id).getByLabel("Most tokens").fill("8000");
+  }
+}
+
+async function untilState(answer: Locator, state: string): Promise<void> {
+  await answer.and(answer.page().locator(`[data-state="${state}"]`)).waitFor();
+}
+
+const textOf = async (locator: Locator): Promise<string> => (await locator.textContent()) ?? "";
+
+describe("the demo", () => {
+  let page: Page;
+  let problems: string[];
+
+  it("loads the server's model without a layout jump and says what it runs on", async () => {
+    ({ page, problems } = await openDemo());
+    await untilReady(page);
+    expect(await textOf(page.locator(".machine"))).toMatch(
+      /^Software adapter \(google swiftshader\): WebGPU runs on the CPU here: slow · exact .* KV cache f16/,
+    );
+    expect(await textOf(modelButton(page))).toContain("parrot");
+    const shift = await page.evaluate(() =>
+      (globalThis as unknown as { shifts: number[] }).shifts.reduce((sum, one) => sum + one, 0),
+    );
+    expect(shift).toBeLessThan(MAX_LAYOUT_SHIFT);
+    expect(await textOf(page.locator("output.visually-hidden"))).toBe("parrot.gguf is ready.");
+    expect(problems).toEqual([]);
+  });
+
+  it("runs two chats at the same time; each stops alone, and all together", async () => {
+    await makeEndless(page, [1, 2]);
+    await page.getByLabel("Message to all chats").fill("Hello, both!");
+    await page.getByLabel("Message to all chats").press("Enter");
+    for (const id of [1, 2]) {
+      await untilState(answers(page, id), "streaming");
+      expect(await textOf(chat(page, id).locator(".question"))).toBe("You: Hello, both!");
+    }
+    await page.getByTestId("running").getByText("2", { exact: true }).waitFor();
+    expect(await textOf(page.getByTestId("kv-blocks"))).toMatch(/^[1-9]\d*\/\d+$/);
+    await page
+      .getByTestId("total-rate")
+      .getByText(/^[\d.]+$/)
+      .waitFor();
+    for (const id of [1, 2]) {
+      expect(await textOf(page.getByTestId(`rate-${id}`))).toMatch(/^[\d.]+ tokens\/s$/);
+    }
+
+    await button(chat(page, 1), "Stop chat 1").click();
+    await untilState(answers(page, 1), "stopped");
+    await page.getByTestId("running").getByText("1", { exact: true }).waitFor();
+    const before = await textOf(answers(page, 2));
+    await page.waitForFunction(
+      (length) => (document.querySelectorAll(".answer")[1]?.textContent?.length ?? 0) > length,
+      before.length + 20,
+    );
+    expect(await answers(page, 2).getAttribute("data-state")).toBe("streaming");
+
+    await button(page, "Stop all").click();
+    await untilState(answers(page, 2), "stopped");
+    await page.getByTestId("running").getByText("0", { exact: true }).waitFor();
+    expect(await textOf(page.getByTestId("kv-blocks"))).toMatch(/^0\//);
+    // What came is kept, as Markdown.
+    for (const id of [1, 2]) {
+      const bold = await answers(page, id).locator("strong").count();
+      expect(bold + (await answers(page, id).locator("code").count())).toBeGreaterThan(0);
+      expect(await textOf(answers(page, id))).toMatch(/Stopped · \d+ tokens/);
+    }
+    expect(problems).toEqual([]);
+  });
+
+  it("goes on after a stop: next turn, length limit, prefix cache, retry, clear", async () => {
+    const first = chat(page, 1);
+    await first.getByLabel("Most tokens").fill("5");
+    await first.getByLabel("Message to chat 1").fill("Go on");
+    await button(first, "Send").click();
+    await untilState(answers(page, 1).last(), "length");
+    const foot = await textOf(answers(page, 1).last());
+    expect(foot).toMatch(/Cut off at the most tokens · 5 tokens/);
+    // The turn before was in the pool: the conversation was sent whole.
+    expect(foot).toMatch(/[1-9]\d* of \d+ prompt tokens from the cache/);
+
+    await button(chat(page, 2), "Retry").click();
+    await untilState(answers(page, 2), "streaming");
+    expect(await answers(page, 2).count()).toBe(1);
+    await button(chat(page, 2), "Clear Chat 2").click();
+    expect(await answers(page, 2).count()).toBe(0);
+    await page.getByTestId("running").getByText("0", { exact: true }).waitFor();
+  });
+
+  it("reloads in mid-generation from its store, without network", async () => {
+    await page.getByLabel("Message to chat 1").fill("Long");
+    await chat(page, 1).getByLabel("Most tokens").fill("8000");
+    await page.getByLabel("Message to chat 1").press("Enter");
+    await untilState(answers(page, 1).last(), "streaming");
+    requests.length = 0;
+    await page.reload();
+    await untilReady(page);
+    expect(requests).toContain("/demo/quire.json");
+    expect(requests).not.toContain("/models/parrot.gguf");
+    await chat(page, 1).getByLabel("Most tokens").fill("3");
+    await page.getByLabel("Message to chat 1").fill("Hi");
+    await page.getByLabel("Message to chat 1").press("Enter");
+    await answers(page, 1)
+      .getByText(/[123] tokens?/)
+      .waitFor();
+  });
+
+  it("works with the keyboard alone", async () => {
+    await button(chat(page, 1), "Clear Chat 1").click();
+    await makeEndless(page, [1]);
+    await page.locator("body").click({ position: { x: 2, y: 2 } });
+    const focused = () =>
+      page.evaluate(() => {
+        const { id, textContent } = document.activeElement as HTMLElement;
+        const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement!);
+        return { id, text: textContent, outline: `${outlineWidth} ${outlineStyle}` };
+      });
+    const visible = "2px solid";
+    await page.keyboard.press("Tab");
+    expect(await focused()).toMatchObject({ outline: visible });
+    expect((await focused()).text).toMatch(/^Model: /);
+    await page.keyboard.press("Enter");
+    await page.getByRole("dialog", { name: "Model" }).waitFor();
+    // All of the dialog, and nothing behind it, is in the order of the Tab key.
+    await page.getByRole("dialog").getByText("parrot.gguf").last().waitFor();
+    const inDialog: string[] = [];
+    for (let i = 0; i < 6; i++) {
+      inDialog.push(
+        await page.evaluate(() => {
+          const { id, textContent, type } = document.activeElement as HTMLInputElement;
+          return id || (type === "file" ? type : textContent) || "";
+        }),
+      );
+      await page.keyboard.press("Tab");
+    }
+    expect(inDialog).toEqual([
+      "Close",
+      "Load parrot.gguf",
+      "model-url",
+      "Load",
+      "file",
+      "Load parrot.gguf",
+    ]);
+    await page.keyboard.press("Escape");
+    expect(await page.getByRole("dialog").count()).toBe(0);
+    expect((await focused()).text).toMatch(/^Model: /);
+
+    // Clear, Remove, system prompt, temperature, most tokens, messages, message.
+    const passed: string[] = [];
+    while ((await focused()).id !== "message-1" && passed.length < 20) {
+      await page.keyboard.press("Tab");
+      const { id, text, outline } = await focused();
+      expect(outline).toBe(visible);
+      passed.push(id || text || "");
+    }
+    expect(passed.slice(0, 5)).toEqual([
+      "Clear Chat 1",
+      "Remove Chat 1",
+      "system-1",
+      "temperature-1",
+      "tokens-1",
+    ]);
+    await page.keyboard.type("first line");
+    await page.keyboard.press("Shift+Enter");
+    await page.keyboard.type("second line");
+    await page.keyboard.press("Enter");
+    await untilState(answers(page, 1), "streaming");
+    expect(await textOf(chat(page, 1).locator(".question"))).toBe("You: first line\nsecond line");
+    expect(await page.getByLabel("Message to chat 1").inputValue()).toBe("");
+    // The focus has stayed in the field; stop is two steps on.
+    expect((await focused()).id).toBe("message-1");
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Tab");
+    expect((await focused()).text).toBe("Stop chat 1");
+    await page.keyboard.press("Enter");
+    await untilState(answers(page, 1), "stopped");
+    expect((await focused()).text).toBe("Stop chat 1");
+    await page
+      .locator("output.visually-hidden")
+      .getByText("Chat 1: answer stopped.")
+      .waitFor({ state: "attached" });
+    const log = chat(page, 1).getByRole("log");
+    expect(await log.getAttribute("aria-live")).toBe("polite");
+    expect(await log.getAttribute("aria-busy")).toBe("false");
+  });
+
+  it("is readable at 400 pixels, in light and in dark", async () => {
+    await page.setViewportSize({ width: 400, height: 800 });
+    const word = "x".repeat(300);
+    await chat(page, 2).getByLabel("Most tokens").fill("8");
+    await page.getByLabel("Message to chat 2").fill(`${word}\n\n    ${word}`);
+    await page.getByLabel("Message to chat 2").press("Enter");
+    await answers(page, 2)
+      .getByText(/\d tokens/)
+      .waitFor();
+    const overflow = () =>
+      page.evaluate(() => {
+        const { scrollWidth, clientWidth } = document.documentElement;
+        const wide = [...document.querySelectorAll("body *")].filter((element) => {
+          const { right, width } = element.getBoundingClientRect();
+          return width > 1 && right > clientWidth + 0.5 && element.closest("pre, table") === null;
+        });
+        return { by: scrollWidth - clientWidth, wide: wide.map((element) => element.className) };
+      });
+    expect(await overflow()).toEqual({ by: 0, wide: [] });
+    const contrast = () =>
+      page.evaluate(() => {
+        const channels = (color: string) => (color.match(/[\d.]+/g) ?? []).slice(0, 3).map(Number);
+        const luminance = (color: string) => {
+          const [r, g, b] = channels(color).map((channel) => {
+            const part = channel / 255;
+            return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+          }) as [number, number, number];
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        const ratio = (text: Element, ground: Element) => {
+          const a = luminance(getComputedStyle(text).color);
+          const b = luminance(getComputedStyle(ground).backgroundColor);
+          return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        };
+        const [panel, html] = [document.querySelector(".chat")!, document.documentElement];
+        return [
+          ratio(document.querySelector(".prose")!, panel),
+          ratio(document.querySelector(".answer-foot")!, panel),
+          ratio(document.querySelector(".machine")!, html),
+          ratio(document.querySelector(".question")!, document.querySelector(".question")!),
+        ];
+      });
+    for (const colorScheme of ["dark", "light"] as const) {
+      await page.emulateMedia({ colorScheme });
+      // WCAG AA for text of this size.
+      expect(Math.min(...(await contrast()))).toBeGreaterThan(4.5);
+    }
+    await modelButton(page).click();
+    expect(await overflow()).toEqual({ by: 0, wide: [] });
+    await button(page.getByRole("dialog"), "Close").click();
+    await page.setViewportSize({ width: 1280, height: 800 });
+  });
+
+  it("shows a garbage file's error and what to do, and takes the next file", async () => {
+    await modelButton(page).click();
+    const dialog = page.getByRole("dialog", { name: "Model" });
+    await dialog.locator('input[type="file"]').setInputFiles({
+      name: "garbage.gguf",
+      mimeType: "application/octet-stream",
+      buffer: Buffer.from("This is no model. ".repeat(100)),
+    });
+    const alert = dialog.getByRole("alert").filter({ hasText: "gguf-invalid" });
+    await alert.waitFor({ timeout: LOAD_MS });
+    expect(await textOf(alert)).toContain("garbage.gguf");
+    expect(await textOf(alert)).toContain("Choose a whole GGUF file");
+    expect(await textOf(page.locator(".strip"))).toContain("Loading failed: gguf-invalid");
+
+    await dialog.locator('input[type="file"]').setInputFiles(TINY);
+    await untilReady(page);
+    expect(await textOf(modelButton(page))).toContain("tiny llama F32");
+    expect(await page.getByRole("dialog").count()).toBe(0);
+  });
+
+  it("takes a file that is dropped on it", async () => {
+    const bytes = TINY.buffer.toString("base64");
+    const transfer = await page.evaluateHandle((base64) => {
+      const data = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([data], "dropped.gguf"));
+      return transfer;
+    }, bytes);
+    await page.dispatchEvent("main", "dragover", { dataTransfer: transfer });
+    await page.getByText("Drop the GGUF file to load it").waitFor();
+    await page.dispatchEvent("main", "drop", { dataTransfer: transfer });
+    await button(page, /dropped\.gguf/).waitFor();
+    await untilReady(page);
+    await chat(page, 1).getByLabel("Most tokens").fill("2");
+    await page.getByLabel("Message to chat 1").fill("Hi");
+    await page.getByLabel("Message to chat 1").press("Enter");
+    await page
+      .locator("output.visually-hidden")
+      .getByText(/Chat 1: answer (cut off|finished)/)
+      .waitFor({ state: "attached" });
+  });
+
+  it("survives its worker: says so, loads again, goes on", async () => {
+    await makeEndless(page, [1]);
+    for (const worker of page.workers()) {
+      await worker.evaluate(() => (globalThis as unknown as { close(): void }).close());
+    }
+    await page.locator(".strip").getByText("The engine stopped: worker-failed").waitFor();
+    await page.getByLabel("Message to chat 1").fill("Still there?");
+    await page.getByLabel("Message to chat 1").press("Enter");
+    // Nothing is lost: the text waits for an engine.
+    expect(await page.getByLabel("Message to chat 1").inputValue()).toBe("Still there?");
+    await button(page, "Load again").click();
+    await untilReady(page);
+    const before = await answers(page, 1).count();
+    await page.getByLabel("Message to chat 1").press("Enter");
+    await answers(page, 1)
+      .nth(before)
+      .getByText(/\d tokens?/)
+      .waitFor();
+    await button(page, "Stop all").click();
+  });
+
+  it("lists and deletes stored models", async () => {
+    await modelButton(page).click();
+    const dialog = page.getByRole("dialog", { name: "Model" });
+    await button(dialog, "Delete parrot.gguf").click();
+    await dialog.getByText("Nothing yet.").waitFor();
+    requests.length = 0;
+    await button(dialog, "Load parrot.gguf").click();
+    await untilReady(page);
+    expect(requests).toContain("/models/parrot.gguf");
+    await page.context().close();
+  });
+});
+
+describe("the demo with an address of its own", () => {
+  it("keeps hostile answers and questions inert", async () => {
+    const { page, problems } = await openDemo("?model=../models/hostile.gguf&kv=f32&chats=1");
+    await untilReady(page);
+    expect(await textOf(page.locator(".machine"))).toContain("KV cache f32");
+    requests.length = 0;
+    await chat(page, 1).getByLabel("Temperature").fill("0");
+    await chat(page, 1).getByLabel("Most tokens").fill("40");
+    // Two prompts, so that both texts have been said.
+    let said = "";
+    for (let i = 0; i < 8 && !(said.includes("onerror") && said.includes("javascript:")); i++) {
+      await button(chat(page, 1), "Clear Chat 1").click();
+      await page.getByLabel("Message to chat 1").fill(`${HOSTILE[0]} ${i}`);
+      await page.getByLabel("Message to chat 1").press("Enter");
+      await untilState(answers(page, 1), "length");
+      said += await textOf(answers(page, 1));
+      expect(await textOf(chat(page, 1).locator(".question"))).toContain(HOSTILE[0]);
+      const found = await page.evaluate(() => ({
+        elements: document.querySelectorAll(".transcript :is(img, script, iframe, object, svg)")
+          .length,
+        handlers: [...document.querySelectorAll(".transcript *")].filter((element) =>
+          element.getAttributeNames().some((name) => name.startsWith("on")),
+        ).length,
+        links: [...document.querySelectorAll(".transcript a")].map((a) => a.getAttribute("href")),
+        attacked: (globalThis as unknown as { attacked?: number }).attacked,
+      }));
+      expect(found).toMatchObject({ elements: 0, handlers: 0, attacked: undefined });
+      expect(found.links.filter((href) => href !== null)).toEqual([]);
+    }
+    expect(said).toContain("<img src=x onerror=window.attacked=1>");
+    expect(said).toContain("<a href=javascript:window.attacked=4>");
+    expect(requests).toEqual([]);
+    expect(problems).toEqual([]);
+    await page.context().close();
+  });
+
+  it("names what is wrong with the address, and a back end that does not exist yet", async () => {
+    const { page } = await openDemo("?chats=15&kv=f8&fast=1&backend=wasm");
+    const dialog = page.getByRole("dialog", { name: "Model" });
+    await dialog.getByText("unsupported", { exact: true }).waitFor();
+    await page.keyboard.press("Escape");
+    const notice = page.locator("main > .notice");
+    expect(await textOf(notice)).toContain("?kv=f8: valid are f16, f32.");
+    expect(await textOf(notice)).toContain("?fast is unknown.");
+    await button(notice, "Dismiss").click();
+    expect(await notice.count()).toBe(0);
+
+    const panels = page.locator("section.chat");
+    expect(await panels.count()).toBe(15);
+    const add = button(page, "Add chat");
+    await add.click();
+    expect(await panels.count()).toBe(16);
+    await page.waitForFunction(() => document.activeElement?.id === "message-16");
+    expect(await add.getAttribute("aria-disabled")).toBe("true");
+    await button(chat(page, 3), "Remove Chat 3").click();
+    expect(await panels.count()).toBe(15);
+    expect(await page.evaluate(() => document.activeElement?.id)).toBe("message-4");
+    await add.click();
+    expect(await chat(page, 3).count()).toBe(1);
+    await page.context().close();
+  });
+
+  it("cancels a load, and says what is wrong with a URL", async () => {
+    const { page } = await openDemo();
+    await button(page, "Cancel").click();
+    await page.locator(".strip").getByText("No model is loaded.").waitFor();
+    await button(page, "Choose a model").last().click();
+    const dialog = page.getByRole("dialog", { name: "Model" });
+    await dialog.getByLabel("From an address").fill("ftp://example.com/x.gguf");
+    await dialog.getByLabel("From an address").press("Enter");
+    await dialog.getByText("This is no http or https URL.").waitFor();
+    await dialog.getByLabel("From an address").fill("/nowhere.gguf");
+    await dialog.getByLabel("From an address").press("Enter");
+    await dialog.getByText("source-read", { exact: true }).waitFor();
+    // A reload would try the same again.
+    expect(new URL(page.url()).searchParams.get("model")).toBe(`${site.url}/nowhere.gguf`);
+    await page.context().close();
+  });
+});
