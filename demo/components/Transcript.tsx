@@ -16,9 +16,13 @@ export function Transcript({
 }) {
   const log = useRef<HTMLDivElement>(null);
   const isAtEnd = useRef(true);
+  const size = useRef("");
   const turns = chat.turns.value;
   const onScroll = () => {
-    const { scrollHeight, scrollTop, clientHeight } = log.current!;
+    const element = log.current!;
+    // A resize scrolls, too; that is not the reader's doing.
+    if (sizeOf(element) !== size.current) return;
+    const { scrollHeight, scrollTop, clientHeight } = element;
     isAtEnd.current = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
   };
   const followEnd = () => {
@@ -29,9 +33,13 @@ export function Transcript({
     followEnd();
   }, [turns.length]);
   useLayoutEffect(() => {
+    const element = log.current!;
     // A narrower chat has longer text.
-    const observer = new ResizeObserver(followEnd);
-    observer.observe(log.current!);
+    const observer = new ResizeObserver(() => {
+      size.current = sizeOf(element);
+      followEnd();
+    });
+    observer.observe(element);
     return () => observer.disconnect();
   }, []);
   return (
@@ -57,4 +65,8 @@ export function Transcript({
       ))}
     </div>
   );
+}
+
+function sizeOf({ clientWidth, clientHeight }: Element): string {
+  return `${clientWidth} x ${clientHeight}`;
 }

@@ -1,8 +1,9 @@
 import { existsSync } from "node:fs";
 import { create, globals } from "webgpu";
 import type { Backend } from "../../src/backends/ops.ts";
-import { createWebGpuBackend } from "../../src/backends/webgpu/backend.ts";
+import { createWebGpuBackend, type WebGpuOptions } from "../../src/backends/webgpu/backend.ts";
 import { QuireError } from "../../src/errors.ts";
+import { compileAtFirstUse } from "./lazyPipelines.ts";
 
 /** Software Vulkan drivers that the kernels are tested on, through Dawn in Node. */
 export const icdFiles = {
@@ -31,9 +32,27 @@ export function openGpu(icd: Icd = testedIcd): GPU {
   return gpu;
 }
 
-/** The back end on the tested driver, with the limits that a browser would give it. */
-export function openBackend(): Promise<Backend> {
-  return createWebGpuBackend({ gpu: openGpu() });
+/**
+ * The back end on the tested driver, on a device held to the default limits, with no features. Pipelines are
+ * compiled when a step first needs them: tests use a part of them, and software drivers take their time.
+ */
+export function openBackend(options: Omit<WebGpuOptions, "gpu"> = {}): Promise<Backend> {
+  const real = openGpu();
+  const gpu = {
+    requestAdapter: async () => {
+      const adapter = await real.requestAdapter();
+      if (adapter) {
+        const { requestDevice } = adapter;
+        adapter.requestDevice = async () => {
+          const device = await requestDevice.call(adapter, { label: testedIcd });
+          compileAtFirstUse(device);
+          return device;
+        };
+      }
+      return adapter;
+    },
+  };
+  return createWebGpuBackend({ ...options, gpu: gpu as GPU });
 }
 
 /** A device with the default limits and no features, which is the least that a browser offers. */

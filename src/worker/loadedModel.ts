@@ -34,8 +34,33 @@ export interface LoadContext {
 
 /** Opens, checks and loads a model. On failure nothing stays allocated. */
 export async function loadModel(request: LoadRequest, context: LoadContext): Promise<LoadedParts> {
-  const { signal, onProgress } = context;
-  const source = await context.openSource(signal);
+  // The back end comes up while the file is opened; whoever fails first ends the other.
+  const failure = new AbortController();
+  const signal = AbortSignal.any([context.signal, failure.signal]);
+  const backendSoon = context.createBackend(signal);
+  try {
+    const backendFails = backendSoon.then(() => new Promise<never>(() => {}));
+    const source = await Promise.race([context.openSource(signal), backendFails]);
+    return await loadParts(request, context, source, backendSoon, signal);
+  } catch (error) {
+    failure.abort(error);
+    // Not awaited: a back end that is still coming up must not hold up the news.
+    backendSoon.then(
+      (backend) => backend.dispose(),
+      () => {},
+    );
+    throw error;
+  }
+}
+
+async function loadParts(
+  request: LoadRequest,
+  context: LoadContext,
+  source: ByteSource,
+  backendSoon: Promise<Backend>,
+  signal: AbortSignal,
+): Promise<LoadedParts> {
+  const { onProgress } = context;
   onProgress({ phase: "prepare", loadedBytes: 0, totalBytes: 0 });
   const model = await openModel(source, signal);
   const { metadata } = model.gguf;
@@ -48,39 +73,34 @@ export async function loadModel(request: LoadRequest, context: LoadContext): Pro
     kvCacheDtype: request.kvCacheDtype,
     maxSequences: request.maxSequences,
   });
-  const backend = await context.createBackend(signal);
-  try {
-    const builder = backend.createPlanBuilder(spec);
-    recordForward(builder, model);
-    const plan = await builder.finish(signal);
-    const report = monotonic(onProgress);
-    await loadWeights(plan, source, { signal, onProgress: report });
-    const engine = new Engine({
-      executor: plan,
-      numBlocks: plan.numBlocks,
-      blockSize: spec.blockSize,
-      maxSequences: spec.maxSequences,
-      maxRows: plan.maxRows,
-      maxContext: spec.maxContext,
-      endTokens: tokenizer.endTokens,
-      now: context.now,
-    });
-    const info: EngineStats["model"] = {
-      name: modelName(metadata, source.name),
-      file: source.name,
-      byteLength: source.byteLength,
-      architecture: model.config.architecture,
-      parameters: [...model.gguf.tensors.values()].reduce((sum, t) => sum + t.rows * t.columns, 0),
-      contextLength: spec.maxContext,
-      vocabularySize: spec.vocabularySize,
-      hasChatTemplate: (request.chatTemplate ?? readChatTemplate(metadata)) !== undefined,
-    };
-    const { maxContext, blockSize } = spec;
-    return { info, tokenizer, chatTemplate, backend, plan, engine, maxContext, blockSize };
-  } catch (error) {
-    backend.dispose();
-    throw error;
-  }
+  const backend = await backendSoon;
+  const builder = backend.createPlanBuilder(spec);
+  recordForward(builder, model);
+  const plan = await builder.finish(signal);
+  const report = monotonic(onProgress);
+  await loadWeights(plan, source, { signal, onProgress: report });
+  const engine = new Engine({
+    executor: plan,
+    numBlocks: plan.numBlocks,
+    blockSize: spec.blockSize,
+    maxSequences: spec.maxSequences,
+    maxRows: plan.maxRows,
+    maxContext: spec.maxContext,
+    endTokens: tokenizer.endTokens,
+    now: context.now,
+  });
+  const info: EngineStats["model"] = {
+    name: modelName(metadata, source.name),
+    file: source.name,
+    byteLength: source.byteLength,
+    architecture: model.config.architecture,
+    parameters: [...model.gguf.tensors.values()].reduce((sum, t) => sum + t.rows * t.columns, 0),
+    contextLength: spec.maxContext,
+    vocabularySize: spec.vocabularySize,
+    hasChatTemplate: (request.chatTemplate ?? readChatTemplate(metadata)) !== undefined,
+  };
+  const { maxContext, blockSize } = spec;
+  return { info, tokenizer, chatTemplate, backend, plan, engine, maxContext, blockSize };
 }
 
 /** Reports that never go back, whatever order the parts finish in. */

@@ -57,7 +57,13 @@ export class WebGpuPlanBuilder implements PlanBuilder {
         { headDim },
       );
     }
-    invariant(width % 32 === 0, "The stream's width is a multiple of 32.");
+    if (width % 32 !== 0) {
+      throw new QuireError(
+        "model-unsupported",
+        `The model is ${width} wide; WebGPU runs multiples of 32. Use another model.`,
+        { width },
+      );
+    }
     this.#device = device;
     this.#spec = spec;
     this.#limits = limits;

@@ -1,6 +1,9 @@
 /** A completion that takes longer than this is noticed by polling only: some browsers look every 100 ms. */
 const SLOW_COMPLETION_MS = 20;
 
+/** Milliseconds between two nudges: how late a result may be noticed. */
+const NUDGE_MS = 4;
+
 /** Copies results to the CPU through a few mappable buffers that are used in turn. */
 export class Readback {
   readonly #device: GPUDevice;
@@ -67,24 +70,17 @@ export class Readback {
   /**
    * Firefox looks for finished work on a timer of 100 ms, and whenever something is submitted
    * (https://bugzilla.mozilla.org/show_bug.cgi?id=1870699): so empty submissions keep it looking.
-   * Driven by a message port, since timers are throttled in hidden pages.
    */
   async #nudgeUntil(done: Promise<unknown>): Promise<void> {
     let isDone = false;
     const finish = () => {
       isDone = true;
     };
-    done.then(finish, finish);
-    const { port1, port2 } = new MessageChannel();
-    const turn = () =>
-      new Promise((resolve) => {
-        port1.onmessage = resolve;
-        port2.postMessage(null);
-      });
+    const finished = done.then(finish, finish);
     while (!isDone) {
-      this.#device.queue.submit([this.#device.createCommandEncoder().finish()]);
-      await turn();
+      // Paced: submissions without a pause cost more processor time than the work they wait for.
+      await Promise.race([finished, new Promise((resolve) => setTimeout(resolve, NUDGE_MS))]);
+      if (!isDone) this.#device.queue.submit([this.#device.createCommandEncoder().finish()]);
     }
-    port1.close();
   }
 }
