@@ -3,6 +3,9 @@ interface Sample {
   readonly tokens: number;
 }
 
+/** Kept however old, so that a slow stream has a rate, too. */
+const MIN_SAMPLES = 4;
+
 /** Tokens a second over the recent past. Times are milliseconds of one monotonic clock. */
 export class TokenMeter {
   readonly #windowMs: number;
@@ -22,7 +25,7 @@ export class TokenMeter {
    */
   rate(now: number): number | undefined {
     const samples = this.#samples;
-    while (samples[0] !== undefined && samples[0].at < now - this.#windowMs) samples.shift();
+    while (samples.length > MIN_SAMPLES && samples[0]!.at < now - this.#windowMs) samples.shift();
     const [first, ...later] = samples;
     if (first === undefined || later.length === 0 || now <= first.at) return undefined;
     const tokens = later.reduce((sum, sample) => sum + sample.tokens, 0);

@@ -9,15 +9,14 @@ export function Header({ demo }: { readonly demo: Demo }) {
       ? demo.support.value === undefined
         ? "…"
         : "Choose a model"
-      : state.phase === "ready"
-        ? state.engine.model.name
-        : state.choice.name;
+      : state.choice.name;
   return (
     <header class="page-header">
       <h1>Quire</h1>
       <button
         type="button"
         class="model-button"
+        title={name}
         aria-haspopup="dialog"
         onClick={() => {
           demo.isDialogOpen.value = true;

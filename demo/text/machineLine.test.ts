@@ -13,7 +13,7 @@ test("a software adapter is called slow and never a GPU", () => {
   const { text, isSlow } = describeMachine({ ...base, adapter });
   expect(text).toBe(
     "Software adapter (google swiftshader): WebGPU runs on the CPU here: slow" +
-      " · exact (float32 arithmetic) · KV cache f16 · without shader-f16 and subgroups",
+      " · exact (f32) · KV f16 · without shader-f16 and subgroups",
   );
   expect(isSlow).toBe(true);
 });
@@ -25,7 +25,7 @@ test("a GPU is named, and what it has is not called missing", () => {
     features: ["shader-f16", "subgroups"],
     adapter: { vendor: "acme", architecture: "gen-9", description: "Fast One", isFallback: false },
   });
-  expect(text).toBe("GPU: acme gen-9 Fast One · exact (float32 arithmetic) · KV cache f32");
+  expect(text).toBe("GPU: acme gen-9 Fast One · exact (f32) · KV f32");
   expect(isSlow).toBe(false);
 });
 

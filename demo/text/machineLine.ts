@@ -21,8 +21,8 @@ export interface MachineLine {
 export function describeMachine(machine: Machine): MachineLine {
   const { adapter, features } = machine;
   const parts = [describeAdapter(adapter, machine.backend)];
-  parts.push(machine.precision === "exact" ? "exact (float32 arithmetic)" : machine.precision);
-  parts.push(`KV cache ${machine.kv}`);
+  parts.push(machine.precision === "exact" ? "exact (f32)" : machine.precision);
+  parts.push(`KV ${machine.kv}`);
   if (adapter !== null && features !== undefined) {
     const missing = ["shader-f16", "subgroups"].filter((name) => !features.includes(name));
     if (missing.length > 0) parts.push(`without ${missing.join(" and ")}`);

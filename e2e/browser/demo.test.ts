@@ -128,7 +128,7 @@ describe("the demo", () => {
     ({ page, problems } = await openDemo());
     await untilReady(page);
     expect(await textOf(page.locator(".machine"))).toMatch(
-      /^Software adapter \(google swiftshader\): WebGPU runs on the CPU here: slow · exact .* KV cache f16/,
+      /^Software adapter \(google swiftshader\): WebGPU runs on the CPU here: slow · exact .* KV f16/,
     );
     expect(await textOf(modelButton(page))).toContain("parrot");
     const shift = await page.evaluate(() =>
@@ -365,7 +365,7 @@ describe("the demo", () => {
 
     await dialog.locator('input[type="file"]').setInputFiles(TINY);
     await untilReady(page);
-    expect(await textOf(modelButton(page))).toContain("tiny llama F32");
+    expect(await textOf(modelButton(page))).toContain("tiny.gguf");
     expect(await page.getByRole("dialog").count()).toBe(0);
   });
 
@@ -430,7 +430,7 @@ describe("the demo with an address of its own", () => {
   it("keeps hostile answers and questions inert", async () => {
     const { page, problems } = await openDemo("?model=../models/hostile.gguf&kv=f32&chats=1");
     await untilReady(page);
-    expect(await textOf(page.locator(".machine"))).toContain("KV cache f32");
+    expect(await textOf(page.locator(".machine"))).toContain("KV f32");
     requests.length = 0;
     await chat(page, 1).getByLabel("Temperature").fill("0");
     await chat(page, 1).getByLabel("Most tokens").fill("40");
