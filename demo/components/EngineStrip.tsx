@@ -23,7 +23,9 @@ function StripContent({ demo }: { readonly demo: Demo }) {
       return (
         <>
           <p class="strip-text">No model is loaded.</p>
-          <ChooseButton demo={demo} />
+          <div class="strip-buttons">
+            <ChooseButton demo={demo} />
+          </div>
         </>
       );
     case "failed":
@@ -34,10 +36,12 @@ function StripContent({ demo }: { readonly demo: Demo }) {
             {state.phase === "failed" ? "Loading failed: " : "The engine stopped: "}
             <code>{state.error.code}</code>
           </p>
-          <button type="button" onClick={() => void demo.reload()}>
-            Load again
-          </button>
-          <ChooseButton demo={demo} />
+          <div class="strip-buttons">
+            <button type="button" onClick={() => void demo.reload()}>
+              Load again
+            </button>
+            <ChooseButton demo={demo} />
+          </div>
         </>
       );
   }

@@ -48,7 +48,7 @@ const CONFIGS: readonly Config[] = [
   config(80, 2, 2, "f32", 8, "neox", false),
   config(96, 8, 1, "f16", 32, "neox", true), // 4 heads a thread
   config(128, 7, 1, "f16", 16, "neox", true),
-  { ...config(256, 4, 2, "f32", 32, "adjacent", true), rotaryDims: 64 },
+  { ...config(256, 2, 1, "f32", 32, "adjacent", true), rotaryDims: 64 },
 ];
 
 const device = await openDevice();
@@ -62,38 +62,39 @@ afterAll(() => {
 });
 
 describe(`attention on ${testedIcd}`, () => {
-  test.each(
-    CONFIGS,
-  )("heads of $headDim, $numHeads on $numKvHeads, $kvCacheDtype blocks of $blockSize, $pairing", async (own) => {
-    const scene = await createScene(own, 1);
-    const { harness, rows, entries, before } = scene;
-    const state = await harness.run({ rows, blockTableEntries: entries });
-    checkBlockTables(scene, state);
-    checkRopeAndPool(scene, state);
-    const { worst } = checkMixed(scene, state);
-    expect(worst).toBeLessThan(MIX_TOLERANCE);
+  test.each(CONFIGS)(
+    "heads of $headDim, $numHeads on $numKvHeads, $kvCacheDtype blocks of $blockSize, $pairing",
+    async (own) => {
+      const scene = await createScene(own, 1);
+      const { harness, rows, entries, before } = scene;
+      const state = await harness.run({ rows, blockTableEntries: entries });
+      checkBlockTables(scene, state);
+      checkRopeAndPool(scene, state);
+      const { worst } = checkMixed(scene, state);
+      expect(worst).toBeLessThan(MIX_TOLERANCE);
 
-    // The same rows in other company: the same bits.
-    harness.writePool(before);
-    const half = reversedSequences(rows);
-    const again = await harness.run({ rows: half, blockTableEntries: [] });
-    for (const [i, { slot, position }] of half.entries()) {
-      const at = rows.findIndex((row) => row.slot === slot && row.position === position);
-      expect(bitsOf(again.mixed, i, harness), `position ${position}`).toEqual(
-        bitsOf(state.mixed, at, harness),
-      );
-    }
+      // The same rows in other company: the same bits.
+      harness.writePool(before);
+      const half = reversedSequences(rows);
+      const again = await harness.run({ rows: half, blockTableEntries: [] });
+      for (const [i, { slot, position }] of half.entries()) {
+        const at = rows.findIndex((row) => row.slot === slot && row.position === position);
+        expect(bitsOf(again.mixed, i, harness), `position ${position}`).toEqual(
+          bitsOf(state.mixed, at, harness),
+        );
+      }
 
-    // No rows: only the block tables change.
-    const entry = { slot: 11, index: 2, block: 77 };
-    const idle = await harness.run({ rows: [], blockTableEntries: [entry] });
-    expect(idle.mixed).toEqual(again.mixed);
-    expect(idle.pool).toEqual(again.pool);
-    const changed = again.blockTables.slice();
-    changed[11 * tableBlocks(own) + 2] = 77;
-    expect(idle.blockTables).toEqual(changed);
-    harness.dispose();
-  });
+      // No rows: only the block tables change.
+      const entry = { slot: 11, index: 2, block: 77 };
+      const idle = await harness.run({ rows: [], blockTableEntries: [entry] });
+      expect(idle.mixed).toEqual(again.mixed);
+      expect(idle.pool).toEqual(again.pool);
+      const changed = again.blockTables.slice();
+      changed[11 * tableBlocks(own) + 2] = 77;
+      expect(idle.blockTables).toEqual(changed);
+      harness.dispose();
+    },
+  );
 
   test("sharp and huge scores: the best key wins, and nothing is infinite", async () => {
     for (const [keyGain, tolerance] of [
@@ -187,7 +188,7 @@ async function createScene(own: Config, keyGain: number): Promise<Scene> {
           const at = poolIndex(own, kvSlot, part, head);
           for (let d = 0; d < headDim; d++) {
             if (kvCacheDtype === "f32") {
-              floats[at + d] = (part === 0 ? keyGain : 1) * random.normal();
+              floats[at + d] = (part === 0 ? keyGain : 1) * random.uniform(-1.7, 1.7);
             } else if (d % 2 === 0) {
               before[(at + d) / 2] = (randomHalf(random) | (randomHalf(random) << 16)) >>> 0;
             }
@@ -232,7 +233,8 @@ function checkRopeAndPool({ harness, rows, before }: Scene, state: AttentionStat
       let wanted = Float64Array.from(state.qkv.subarray(at, at + headDim));
       const isQuery = h < numHeads;
       const isValue = h >= numHeads + numKvHeads;
-      if (gains && !isValue) wanted = rmsNorm(wanted, isQuery ? gains.q : gains.k, spec.rmsEpsilon) as typeof wanted;
+      if (gains && !isValue)
+        wanted = rmsNorm(wanted, isQuery ? gains.q : gains.k, spec.rmsEpsilon) as typeof wanted;
       if (!isValue) wanted = rope(wanted, position, spec.rope) as typeof wanted;
       const largest = wanted.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
       const isHalf = !isQuery && spec.kvCacheDtype === "f16";
@@ -299,7 +301,9 @@ function checkMixed(
 
 /** Every other sequence, last first: rows of a sequence stay adjacent and ascending. */
 function reversedSequences(rows: readonly StepRow[]): readonly StepRow[] {
-  const slots = [...new Set(rows.map(({ slot }) => slot))].reverse().filter((slot) => slot % 2 === 1);
+  const slots = [...new Set(rows.map(({ slot }) => slot))]
+    .reverse()
+    .filter((slot) => slot % 2 === 1);
   return slots.flatMap((slot) => rows.filter((row) => row.slot === slot));
 }
 
@@ -352,5 +356,14 @@ function config(
   hasHeadNorms: boolean,
 ): Config {
   const rotaryDims = headDim;
-  return { headDim, numHeads, numKvHeads, kvCacheDtype, blockSize, pairing, hasHeadNorms, rotaryDims };
+  return {
+    headDim,
+    numHeads,
+    numKvHeads,
+    kvCacheDtype,
+    blockSize,
+    pairing,
+    hasHeadNorms,
+    rotaryDims,
+  };
 }

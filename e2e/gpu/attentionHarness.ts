@@ -73,7 +73,10 @@ export async function createAttentionHarness(
   const tensor = (name: string, rows: number, columns: number, mean: number, deviation: number) => {
     const byteLength = rows * rowByteLength({ type: "F32", columns });
     const info: TensorInfo = { name, type: "F32", rows, columns, byteOffset: 0, byteLength };
-    const values = Float32Array.from({ length: rows * columns }, () => mean + deviation * random.normal());
+    const values = Float32Array.from(
+      { length: rows * columns },
+      () => mean + deviation * random.normal(),
+    );
     data.set(info, values);
     return info;
   };

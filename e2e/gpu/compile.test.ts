@@ -36,7 +36,12 @@ const SPEC: PlanSpec = {
 
 test(`each pipeline of the default model compiles within two seconds on ${testedIcd}`, async () => {
   const pipelines = recordPipelines();
-  const builder = new WebGpuPlanBuilder(device, new KernelCache(device), bufferLimits(device), SPEC);
+  const builder = new WebGpuPlanBuilder(
+    device,
+    new KernelCache(device),
+    bufferLimits(device),
+    SPEC,
+  );
   recordForward(builder, { tensors: smolLm2Tensors() });
   const plan = await builder.finish();
   const times: Record<string, number> = {};

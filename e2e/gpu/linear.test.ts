@@ -7,8 +7,8 @@ import { Random, randomTensor } from "../fixtures/random.ts";
 import { openDevice, testedIcd } from "./device.ts";
 import {
   EPSILON,
-  LinearHarness,
   type LinearBatch,
+  LinearHarness,
   type TestMatrix,
   UNTOUCHED,
 } from "./linearHarness.ts";
@@ -107,7 +107,7 @@ describe(`linear layers on ${testedIcd}`, () => {
     const limits = { maxBindingBytes, maxBufferBytes: maxBindingBytes };
     const split = await harness.run([stack], { x, squares }, output, batches, limits);
     for (const i of batches.keys()) expectSameBits(split[i]!.y, whole[i]!.y, Infinity);
-    const wanted = stack.map((part) => products(part, x)[0]!).flat();
+    const wanted = stack.flatMap((part) => products(part, x)[0]!);
     expect(whole[0]!.y[129]).toBeCloseTo(wanted[129]!.sum * scalesOf(squares, columns)[0]!, 3);
   });
 
@@ -131,14 +131,19 @@ describe(`linear layers on ${testedIcd}`, () => {
           for (const [i, { rows: count }] of BATCHES.entries()) {
             results[i]!.y.forEach((found, at) => {
               const row = Math.floor(at / rows);
-              if (row >= count) return mustBe(found, UNTOUCHED);
+              if (row >= count) {
+                mustBe(found, UNTOUCHED);
+                return;
+              }
               const scale = scales[row]!;
               const g = wantedGate[row]![at % rows]!;
               const u = wantedUp[row]![at % rows]!;
               const gated = silu(g.sum * scale);
               // silu's slope is below 1.1.
               const allowed =
-                SUM_TOLERANCE * scale * (1.1 * g.size * Math.abs(u.sum * scale) + u.size * Math.abs(gated)) +
+                SUM_TOLERANCE *
+                  scale *
+                  (1.1 * g.size * Math.abs(u.sum * scale) + u.size * Math.abs(gated)) +
                 SILU_TOLERANCE * Math.abs(gated * u.sum * scale);
               worst = Math.max(worst, Math.abs(found - gated * u.sum * scale) / allowed);
             });
@@ -172,7 +177,8 @@ describe(`linear layers on ${testedIcd}`, () => {
               const row = Math.floor(at / width);
               if (row >= count) {
                 mustBe(found, stream[at]!);
-                return mustBe(scaled[at]!, UNTOUCHED);
+                mustBe(scaled[at]!, UNTOUCHED);
+                return;
               }
               const { sum, size } = wanted[row]![at % width]!;
               const allowed = SUM_TOLERANCE * (size + Math.abs(stream[at]!));
@@ -180,7 +186,10 @@ describe(`linear layers on ${testedIcd}`, () => {
               mustBe(scaled[at]!, Math.fround(found * gain[at % width]!));
             });
             squares.forEach((found, group) => {
-              if (4 * group >= count * width) return mustBe(found, UNTOUCHED);
+              if (4 * group >= count * width) {
+                mustBe(found, UNTOUCHED);
+                return;
+              }
               let sum = 0;
               for (let i = 0; i < 4; i++) sum += y[4 * group + i]! ** 2;
               if (Math.abs(found - sum) > 4 * ROUNDING * sum) mustBe(found, sum);
@@ -242,7 +251,8 @@ describe(`linear layers on ${testedIcd}`, () => {
             (value) => value * scales[row]!,
           );
           linear(weights, normed, bias).forEach((wanted, n) => {
-            const allowed = SUM_TOLERANCE * (sizes[row]![n]!.size * scales[row]! + Math.abs(bias[n]!));
+            const allowed =
+              SUM_TOLERANCE * (sizes[row]![n]!.size * scales[row]! + Math.abs(bias[n]!));
             worst = Math.max(worst, Math.abs(results[i]!.y[row * rows + n]! - wanted) / allowed);
           });
         }
@@ -309,4 +319,3 @@ function expectSameBits(found: Float32Array, wanted: Float32Array, length: numbe
   const at = bits(found).findIndex((word, i) => word !== other[i]);
   if (at >= 0) expect.fail(`Value ${at} is ${found[at]}, and ${wanted[at]} in another batch.`);
 }
-

@@ -24,7 +24,11 @@ export interface LinearInputs {
 
 export type LinearOutput =
   | { readonly form: "store" | "gate"; readonly stride: number; readonly firstOutput: number }
-  | { readonly form: "add"; readonly stream: Float32Array<ArrayBuffer>; readonly gain: Float32Array<ArrayBuffer> };
+  | {
+      readonly form: "add";
+      readonly stream: Float32Array<ArrayBuffer>;
+      readonly gain: Float32Array<ArrayBuffer>;
+    };
 
 /** Rows that run: so many, or those that `gather` names. */
 export interface LinearBatch {
@@ -77,7 +81,8 @@ export class LinearHarness {
     const matrix = arena.addMatrix(tensors);
     arena.allocate();
     for (const [i, part] of parts.entries()) {
-      for (const [j, { bytes }] of part.entries()) await writeInPieces(arena, tensors[i]![j]!, bytes);
+      for (const [j, { bytes }] of part.entries())
+        await writeInPieces(arena, tensors[i]![j]!, bytes);
     }
 
     const maxRows = Math.max(1, ...batches.map(({ rows, gather }) => gather?.length ?? rows));
