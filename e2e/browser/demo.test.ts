@@ -234,7 +234,7 @@ describe("the demo", () => {
     await page.keyboard.press("Enter");
     await page.getByRole("dialog", { name: "Model" }).waitFor();
     // All of the dialog, and nothing behind it, is in the order of the Tab key.
-    await page.getByRole("dialog").getByText("parrot.gguf").last().waitFor();
+    await button(page.getByRole("dialog"), "Delete parrot.gguf").waitFor();
     const inDialog: string[] = [];
     for (let i = 0; i < 6; i++) {
       inDialog.push(

@@ -71,7 +71,6 @@ test(`each pipeline of the default model compiles within two seconds on ${tested
     times[label] = creationMs + cpuMs(start);
   }
   plan.dispose();
-  console.log(times);
   const slow = Object.entries(times).filter(([, ms]) => ms >= COMPILE_LIMIT_MS);
   expect(slow).toEqual([]);
 });
