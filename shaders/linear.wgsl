@@ -89,10 +89,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) wor
   let row$t = min(firstRow + $tu, numRows - 1u);
 #end
   let x$t = row$t * (shape.blocks * 8u);
-#for r FOUR
-  var total$t_$r = 0.0;
 #end
-#end
+  var totals: array<vec4<f32>, TOKENS>; // [rows] of 4 outputs
 
   var kb = 0u;
   while (kb < shape.blocks) {
@@ -106,19 +104,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) wor
 #for r FOUR
       let block$r = loadBlock(base$r + kb * stride);
 #end
-#if UNROLL
-#for j EIGHT
-#for r FOUR
-      let w$j_$r = blockWeights(block$r, $ju);
-#end
-#for t TOKENS
-      let v$j_$t = x[x$t + kb * 8u + $ju];
-#for r FOUR
-      sum$t_$r = madd(w$j_$r, v$j_$t, sum$t_$r);
-#end
-#end
-#end
-#else
       for (var j = 0u; j < shape.blockVectors; j++) {
 #for r FOUR
         let w$r = blockWeights(block$r, j);
@@ -130,26 +115,29 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) wor
 #end
 #end
       }
-#end
     }
 #for t TOKENS
-#for r FOUR
-    total$t_$r += horizontalSum(sum$t_$r);
-#end
+    totals[$t] += vec4<f32>(horizontalSum(sum$t_0), horizontalSum(sum$t_1), horizontalSum(sum$t_2),
+      horizontalSum(sum$t_3));
 #end
   }
 
   let outputs = n + shape.firstRow;
-#for t TOKENS
-  if (firstRow + $tu < numRows) {
-    var result = vec4<f32>(total$t_0, total$t_1, total$t_2, total$t_3);
+  // blockVectors / 8 is 1: another length that the compiler can't see.
+  let count = min(TOKENS * (shape.blockVectors / 8u), numRows - firstRow);
+  for (var t = 0u; t < count; t++) {
+    let outputRow = firstRow + t;
+    var result = totals[t];
 #if NORM
-    result *= invRms(row$t);
+#if GATHER
+    result *= invRms(step[header.samplesAt + outputRow * 4u]);
+#else
+    result *= invRms(outputRow);
+#end
 #end
 #if BIAS
     result += vec4<f32>(bias[outputs], bias[outputs + 1u], bias[outputs + 2u], bias[outputs + 3u]);
 #end
-    let outputRow = firstRow + $tu;
 #if STORE
     for (var i = 0u; i < min(4u, shape.rows - n); i++) {
       y[outputRow * shape.stride + shape.firstColumn + outputs + i] = result[i];
@@ -168,5 +156,4 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) wor
     partSquares[at] = horizontalSum(sum * sum);
 #end
   }
-#end
 }

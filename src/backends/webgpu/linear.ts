@@ -13,16 +13,13 @@ import type { MatrixWindow, PackedMatrix } from "./packedMatrix.ts";
 import { HEADER_WORDS } from "./stepBuffer.ts";
 
 /** Rows that one thread of a linear kernel takes; a step uses the smallest that covers its rows, else the largest. */
-export const LINEAR_TOKENS = [1, 4, 8] as const;
+export const LINEAR_TOKENS = [1, 2, 4, 8] as const;
 
 /** Blocks of 32 along K that share an accumulator (shaders/linear.wgsl). Part of the numeric scheme. */
 const CHUNK_BLOCKS = 8;
 
 /** Vectors of 4 weights in a block. */
 const BLOCK_VECTORS = 8;
-
-/** Largest TOKENS whose inner loop is unrolled: beyond, the unrolled text takes some compilers seconds. */
-const MAX_UNROLLED_TOKENS = 1;
 
 /** What a linear kernel reads and makes; see shaders/linear.wgsl. Buffers are f32. */
 export interface LinearSpec {
@@ -81,7 +78,6 @@ async function windowDispatch(
   const constants: Record<string, number> = {
     ...matrix.format.constants,
     FOUR: 4,
-    EIGHT: BLOCK_VECTORS,
     CHUNK_BLOCKS,
     [output.form.toUpperCase()]: 1,
   };
@@ -114,10 +110,9 @@ async function windowDispatch(
   if (output.form === "add") Object.assign(resources, streamResources(output.stream));
   else resources[7] = write(output.y);
   const variants = await Promise.all(
-    LINEAR_TOKENS.map((tokens) => {
-      const unroll: Record<string, number> = tokens <= MAX_UNROLLED_TOKENS ? { UNROLL: 1 } : {};
-      return kernels.get("linear", { ...constants, TOKENS: tokens, ...unroll }, resources);
-    }),
+    LINEAR_TOKENS.map((tokens) =>
+      kernels.get("linear", { ...constants, TOKENS: tokens }, resources),
+    ),
   );
   const bindGroup = kernels.bind(variants[0]!, resources);
   return (pass, counts) => {
