@@ -73,3 +73,35 @@ it("streams, learns that a worker is gone, and disposes in Firefox", async () =>
   expect(result).toMatchObject({ backend: "webgpu", adapter: { isFallback: true } });
   expect(result).toMatchObject({ after: "disposed", gone: "worker-failed" });
 });
+
+/**
+ * Firefox by itself reports finished work every 100 ms only. A step of the tiny model takes a few
+ * milliseconds, so the time between tokens is mostly the time until completion is noticed.
+ */
+const MAX_STEP_MS = 15;
+
+it("notices within milliseconds that a step is done", async () => {
+  const { page } = await openPageAt(firefox.browser, site.url);
+  await page.waitForFunction(() => "quire" in globalThis);
+  const gaps = await page.evaluate(async () => {
+    const engine = await quire.createEngine({ model: "/tiny.gguf" });
+    const times: number[] = [];
+    const stream = await engine.completions.create({
+      prompt: [1, 2, 3],
+      max_tokens: 60,
+      ignore_eos: true,
+      stream: true,
+      return_token_ids: true,
+    });
+    for await (const { choices } of stream) {
+      if (choices[0]?.token_ids?.length) times.push(performance.now());
+    }
+    await engine.dispose();
+    return times.slice(1).map((time, i) => time - times[i]!);
+  });
+  gaps.sort((a, b) => a - b);
+  const median = gaps[Math.floor(gaps.length / 2)]!;
+  console.info(`median time between tokens: ${median.toFixed(1)} ms`);
+  expect(gaps.length).toBeGreaterThanOrEqual(50);
+  expect(median).toBeLessThanOrEqual(MAX_STEP_MS);
+});
