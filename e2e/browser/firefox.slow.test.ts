@@ -78,7 +78,7 @@ it("streams, learns that a worker is gone, and disposes in Firefox", async () =>
  * Firefox by itself reports finished work every 100 ms only. A step of the tiny model takes a few
  * milliseconds, so the time between tokens is mostly the time until completion is noticed.
  */
-const MAX_STEP_MS = 15;
+const MAX_STEP_MS = 10;
 
 it("notices within milliseconds that a step is done", async () => {
   const { page } = await openPageAt(firefox.browser, site.url);
