@@ -4,7 +4,7 @@ import { ensureLibrary } from "../../scripts/lib/build.mjs";
 import { inRoot } from "../../scripts/lib/paths.mjs";
 import type * as Quire from "../../src/index.ts";
 import { makeTinyModel } from "../fixtures/tinyModel.ts";
-import { openChromium, openPageAt, openSite, type Site } from "./site.ts";
+import { LIBRARY_PAGE, openChromium, openPageAt, openSite, type Site } from "./site.ts";
 
 // The built library in a real browser: real worker, real ports, WebGPU. What needs no browser is
 // tested in e2e/client.test.ts.
@@ -22,8 +22,7 @@ beforeAll(async () => {
   await ensureLibrary();
   site = await openSite(
     {
-      "index.html": `<!doctype html><meta charset="utf-8"><title>quire</title><link rel="icon" href="data:,">
-        <script type="module">import * as quire from "/index.js"; globalThis.quire = quire;</script>`,
+      "index.html": LIBRARY_PAGE,
       "tiny.gguf": makeTinyModel({ layers: 1 }),
     },
     {

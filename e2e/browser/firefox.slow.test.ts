@@ -4,7 +4,7 @@ import { ensureLibrary } from "../../scripts/lib/build.mjs";
 import { inRoot } from "../../scripts/lib/paths.mjs";
 import type * as Quire from "../../src/index.ts";
 import { makeTinyModel } from "../fixtures/tinyModel.ts";
-import { openPageAt, openSite, type Site } from "./site.ts";
+import { LIBRARY_PAGE, openPageAt, openSite, type Site } from "./site.ts";
 
 // The built library in Firefox: another engine, other WebGPU, other worker and message port code.
 
@@ -17,8 +17,7 @@ beforeAll(async () => {
   await ensureLibrary();
   site = await openSite(
     {
-      "index.html": `<!doctype html><meta charset="utf-8"><title>quire</title><link rel="icon" href="data:,">
-        <script type="module">import * as quire from "/index.js"; globalThis.quire = quire;</script>`,
+      "index.html": LIBRARY_PAGE,
       "tiny.gguf": makeTinyModel({ layers: 1 }),
     },
     { files: { "/index.js": inRoot("dist/index.js"), "/worker.js": inRoot("dist/worker.js") } },

@@ -13,6 +13,10 @@ export interface Site {
   close(): Promise<void>;
 }
 
+/** A page that has the library at /index.js as the global `quire`. */
+export const LIBRARY_PAGE = `<!doctype html><meta charset="utf-8"><title>quire</title><link rel="icon" href="data:,">
+<script type="module">import * as quire from "/index.js"; globalThis.quire = quire;</script>`;
+
 /** Serves `files` (path to content) and whatever else the options name. */
 export async function openSite(
   files: Readonly<Record<string, string | Uint8Array>>,

@@ -4,7 +4,7 @@ import { ensureLibrary } from "../../scripts/lib/build.mjs";
 import { ensureDefaultModel } from "../../scripts/lib/model.mjs";
 import { inRoot } from "../../scripts/lib/paths.mjs";
 import type * as Quire from "../../src/index.ts";
-import { openPageAt, openSite, type Site } from "./site.ts";
+import { LIBRARY_PAGE, openPageAt, openSite, type Site } from "./site.ts";
 
 // The default model in a real browser. Firefox, because lavapipe is several times faster than SwiftShader.
 
@@ -18,8 +18,7 @@ beforeAll(async () => {
   const model = await ensureDefaultModel();
   site = await openSite(
     {
-      "index.html": `<!doctype html><meta charset="utf-8"><title>quire</title><link rel="icon" href="data:,">
-        <script type="module">import * as quire from "/index.js"; globalThis.quire = quire;</script>`,
+      "index.html": LIBRARY_PAGE,
     },
     { files: { "/index.js": inRoot("dist/index.js"), "/model.gguf": model.path } },
   );

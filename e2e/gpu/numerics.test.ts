@@ -3,8 +3,8 @@ import { computeLogits } from "../../src/worker/numerics.ts";
 import { EXPECTED_LOGITS } from "../../src/worker/numericsExpected.ts";
 import { openBackend } from "./device.ts";
 
-/** A tenth of what the start-up check allows: this adapter rounds f16 to nearest. */
-const TOLERANCE = 1e-3 * 4;
+/** Less than half of what the start-up check allows: both drivers stay below 5e-4, f16 rounding included. */
+const TOLERANCE = 4e-3;
 
 const backend = await openBackend();
 afterAll(() => backend.dispose());
