@@ -1,4 +1,5 @@
 import { defineConfig, type LibraryOptions, type Plugin, type UserConfig } from "vite";
+import { wasmKernels } from "./scripts/lib/wasmKernels.mjs";
 
 // The library is built in three forms, one a mode: `vite build --mode module|worker|global`.
 // All are whole: nothing is imported at run time, and no file looks for another beside it.
@@ -38,7 +39,7 @@ export default defineConfig(({ mode }): UserConfig => {
     publicDir: false,
     // Relative URLs, should a file ever be referred to.
     base: "./",
-    plugins: [declarations(mode)],
+    plugins: [declarations(mode), wasmKernels()],
     build: {
       lib: form,
       target: "es2022",
@@ -51,6 +52,6 @@ export default defineConfig(({ mode }): UserConfig => {
       copyPublicDir: false,
       reportCompressedSize: true,
     },
-    worker: { format: "iife" },
+    worker: { format: "iife", plugins: () => [wasmKernels()] },
   };
 });

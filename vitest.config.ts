@@ -1,5 +1,6 @@
 import { defineConfig } from "vitest/config";
 import { findLavapipe, swiftshaderIcd } from "./scripts/lib/browsers.mjs";
+import { wasmKernels } from "./scripts/lib/wasmKernels.mjs";
 
 // `npm run test:all` sets it; otherwise the slow tests and Firefox's are not selected.
 const all = process.env["QUIRE_TEST_ALL"] === "1";
@@ -10,6 +11,7 @@ function gpuProject(icdName: string, icd: string | undefined, groupOrder: number
   if (icd === undefined) return [];
   return [
     {
+      plugins: [wasmKernels()],
       test: {
         name: `gpu:${icdName}`,
         include: ["e2e/gpu/**/*.test.ts"],
@@ -30,6 +32,7 @@ export default defineConfig(async () => ({
   test: {
     projects: [
       {
+        plugins: [wasmKernels()],
         test: {
           name: "unit",
           include: [
@@ -47,6 +50,7 @@ export default defineConfig(async () => ({
       ...gpuProject("swiftshader", swiftshaderIcd(), 1),
       ...gpuProject("lavapipe", await findLavapipe(), 2),
       {
+        plugins: [wasmKernels()],
         test: {
           name: "browser",
           include: ["e2e/browser/**/*.test.ts"],

@@ -134,9 +134,8 @@ describe("createEngine", () => {
     [{ model: 5 }, "invalid-argument", "model"],
     [{ model: "ftp://example.org/x.gguf" }, "invalid-argument", "model"],
     [{ model: {} }, "invalid-argument", "model"],
-    [{ backend: "wasm" }, "unsupported", "wasm"],
     [{ backend: "cuda" }, "invalid-argument", "backend"],
-    [{ precision: "fast" }, "unsupported", "precision"],
+    [{ backend: "webgpu", precision: "fast" }, "unsupported", "precision"],
     [{ blockSize: 12 }, "invalid-argument", "blockSize"],
     [{ kvCacheDtype: "q8" }, "invalid-argument", "kvCacheDtype"],
     [{ kvCacheBytes: -1 }, "invalid-argument", "kvCacheBytes"],
@@ -146,7 +145,9 @@ describe("createEngine", () => {
     [{ signal: {} }, "invalid-argument", "signal"],
     [{ onProgress: 1 }, "invalid-argument", "onProgress"],
     [{ chatTemplate: 1 }, "invalid-argument", "chatTemplate"],
-    [{ threads: 4 }, "unsupported", "threads"],
+    [{ threads: 0 }, "invalid-argument", "threads"],
+    [{ worker: 5 }, "invalid-argument", "worker"],
+    [{ beams: 4 }, "unsupported", "beams"],
   ])("refuses the options %j", async (options, code, field) => {
     const error = await errorOf(create(options as Partial<EngineOptions>));
     expect(error.code).toBe(code);

@@ -63,7 +63,10 @@ async function ask(options) {
   });
   try {
     const name = options.browser;
-    const { page, adapter, close } = await openPage({ name, url: `${server.url}/ask.html` });
+    // A software adapter is of use to nobody who did not ask for WebGPU by name.
+    const wanted = options.engine.backend === "webgpu" ? "auto" : "none";
+    const url = `${server.url}/ask.html`;
+    const { page, adapter, close } = await openPage({ name, url, adapter: wanted });
     say(`${options.browser}: ${describeAdapter(adapter)}`);
     const interrupt = onInterrupt(page);
     try {
@@ -164,10 +167,20 @@ function createReport(options, write) {
       }
       progress?.end();
       progress = undefined;
-      if (event.type === "text") printer.push(event.answer, event.text);
+      if (event.type === "ready") say(describeBackend(event.backend));
+      else if (event.type === "text") printer.push(event.answer, event.text);
       else printer.end(event.answer, event.error);
     }
   };
+}
+
+/**
+ * The line about what computes.
+ * @param {import("../src/worker/protocol.ts").BackendInfo} info
+ */
+function describeBackend({ backend, precision, threads, simd, backendReason }) {
+  const cpu = simd === null ? "" : `, ${threads} thread${threads === 1 ? "" : "s"}, ${simd} SIMD`;
+  return `Back end ${backend}, ${precision}${cpu}. ${backendReason}`;
 }
 
 /**
@@ -196,7 +209,7 @@ function finish(options, model, outcome) {
       backend: stats.backend,
       precision: stats.precision,
       kv: stats.kv.dtype,
-      threads: null,
+      threads: stats.threads,
       model: { file: model.name, sha256: model.sha256, architecture: stats.model.architecture },
       adapter: stats.adapter,
       results: answers,

@@ -5,7 +5,7 @@
 // Order and grouping are the same for every TOKENS, so a row's bits do not depend on its batch.
 //
 // NORM: x is the stream times the norm's weight; the result is multiplied by invRms(row).
-// GATHER: only the sampled rows; row s of y is made from row samples[s].row of x.
+// GATHER: only the sampled and scored rows; row s of y is made from row samples[s].row of x.
 // BIAS: y += bias[n].
 // Sizes come as a uniform, so that one pipeline serves all layers of a tensor type.
 // One output form:
@@ -58,7 +58,7 @@ struct Shape {
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) workgroup: vec3<u32>) {
 #if GATHER
-  let numRows = header.numSamples;
+  let numRows = header.numLogits;
 #else
   let numRows = header.numRows;
 #end

@@ -18,7 +18,8 @@ export type QuireErrorCode =
   // The machine
   | "webgpu-unavailable" // no navigator.gpu, or no adapter
   | "webgpu-limits" // the adapter's limits are too small
-  | "adapter-numerics" // the adapter computes wrong results
+  | "adapter-numerics" // the adapter, or the browser's WebAssembly, computes wrong results
+  | "wasm-unavailable" // no WebAssembly SIMD, or the page's Content-Security-Policy forbids it
   | "out-of-memory" // an allocation failed
   | "device-lost" // the GPU device is gone
   | "worker-failed" // the worker crashed, was blocked, or did not answer

@@ -1,5 +1,6 @@
+import type { EngineStats } from "quire";
 import type { Demo } from "../page/demo.ts";
-import { describeMachine } from "../text/machineLine.ts";
+import { describeMachine, type Machine } from "../text/machineLine.ts";
 
 /** What computes here; room for the text is kept before it is known. */
 export function MachineLine({ demo }: { readonly demo: Demo }) {
@@ -12,17 +13,17 @@ export function MachineLine({ demo }: { readonly demo: Demo }) {
       </p>
     );
   }
-  const { text, isSlow } = describeMachine({
-    backend: stats?.backend,
-    adapter: stats === undefined ? (support?.adapter ?? null) : stats.adapter,
-    features: support?.features,
-    precision: stats?.precision ?? "exact",
-    kv: stats?.kv.dtype ?? demo.options.kv,
-  });
+  const machine = stats === undefined ? demo.expectedMachine() : machineOf(stats);
+  const { text, isSlow } = describeMachine({ ...machine, features: support?.features });
   return (
-    <p class={isSlow ? "machine is-slow" : "machine"} key="found">
+    <p class={isSlow ? "machine is-slow" : "machine"} key="found" title={machine.reason}>
       <span class="dot" aria-hidden="true" />
       {text}
     </p>
   );
+}
+
+function machineOf(stats: EngineStats): Omit<Machine, "features"> {
+  const { backend, backendReason: reason, threads, adapter, precision, kv } = stats;
+  return { backend, reason, threads, adapter, precision, kv: kv.dtype };
 }

@@ -7,6 +7,7 @@ import { fetchDefaultModel } from "../engine/defaultModel.ts";
 import { EngineSession } from "../engine/engineSession.ts";
 import { choiceOfUrl, type ModelChoice } from "../engine/modelChoice.ts";
 import { StoredModels } from "../engine/storedModels.ts";
+import type { Machine } from "../text/machineLine.ts";
 import { CHAT_COUNT, type PageOptions } from "./pageOptions.ts";
 
 /** All that the page knows; components show it and call its methods. */
@@ -58,16 +59,38 @@ export class Demo {
         : choiceOfUrl(asked);
     if (choice === undefined) {
       this.isDialogOpen.value = true;
-    } else if (support.ok || this.options.backend === "wasm") {
-      await this.load(choice);
-    } else {
-      // Nothing is downloaded for a machine that cannot run it.
-      const reason = support.reasons[0];
-      const code = reason?.code ?? "webgpu-unavailable";
-      const error = new QuireError(code, reason?.message ?? "There is no WebGPU here.");
-      this.session.state.value = { phase: "failed", choice, error };
-      this.isDialogOpen.value = true;
+      return;
     }
+    const obstacle = this.#obstacle(support);
+    if (obstacle === undefined) return this.load(choice);
+    // Nothing is downloaded for a machine that cannot run it.
+    const error = new QuireError(obstacle.code, obstacle.message);
+    this.session.state.value = { phase: "failed", choice, error };
+    this.isDialogOpen.value = true;
+  }
+
+  /** What will compute, as far as it is known before a model is loaded. */
+  expectedMachine(): Omit<Machine, "features"> {
+    const support = this.support.value;
+    const { backend: asked, kv } = this.options;
+    const backend = asked === "auto" ? (support?.backend ?? undefined) : asked;
+    return {
+      backend,
+      reason: asked === "auto" ? support?.reasons[0]?.message : undefined,
+      threads: undefined,
+      adapter: support?.adapter ?? null,
+      precision: backend === "wasm" ? "fast" : "exact",
+      kv,
+    };
+  }
+
+  /** Why the back end that the address asks for cannot run here. */
+  #obstacle({ ok, adapter, wasm, reasons }: Support): Support["reasons"][number] | undefined {
+    const { backend } = this.options;
+    const canRun = { auto: ok, webgpu: adapter !== null, wasm: wasm.ok }[backend];
+    if (canRun) return undefined;
+    const code = backend === "wasm" ? "wasm-unavailable" : "webgpu-unavailable";
+    return reasons.find((reason) => reason.code === code);
   }
 
   /** Loads a model in place of the present one and notes it in the address, for a reload. */

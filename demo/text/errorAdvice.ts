@@ -13,6 +13,7 @@ const ADVICE: Partial<Record<QuireErrorCode, string>> = {
   storage: "Delete a stored model to make room, then try again.",
   "webgpu-unavailable": "Use a current Chrome, Edge, Firefox or Safari, with WebGPU turned on.",
   "webgpu-limits": "Choose a smaller model.",
+  "wasm-unavailable": "Use a current browser, and allow WebAssembly in the page's policy.",
   "adapter-numerics": "Update the graphics driver, or use another browser.",
   "out-of-memory": "Close other tabs, or choose a smaller model.",
   "device-lost": "Load the model again.",

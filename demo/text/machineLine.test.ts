@@ -1,7 +1,14 @@
 import { expect, test } from "vitest";
 import { describeMachine } from "./machineLine.ts";
 
-const base = { backend: "webgpu", features: [], precision: "exact", kv: "f16" };
+const base = {
+  backend: "webgpu",
+  reason: undefined,
+  threads: 1,
+  features: [],
+  precision: "exact",
+  kv: "f16",
+};
 const adapter = {
   vendor: "google",
   architecture: "swiftshader",
@@ -44,4 +51,20 @@ test("no adapter", () => {
   expect(describeMachine({ ...base, backend: "reference", adapter: null }).text).toContain(
     "reference back end, slow",
   );
+});
+
+test("WASM says why it computes, in short, and with how many threads", () => {
+  const wasm = { ...base, backend: "wasm", adapter: null, precision: "fast", threads: 2 };
+  const reason = "WebGPU found no adapter: the GPU is blocked. Use another browser.";
+  expect(describeMachine({ ...wasm, reason })).toEqual({
+    text: "CPU: WASM SIMD (WebGPU found no adapter) · 2 threads · fast (8-bit activations) · KV f16",
+    isSlow: false,
+  });
+  const named = "This browser has no WebGPU (navigator.gpu). Update it.";
+  const one = describeMachine({ ...wasm, reason: named, threads: 1, precision: "exact" });
+  expect(one.text).toBe(
+    "CPU: WASM SIMD (This browser has no WebGPU (navigator.gpu)) · 1 thread · exact (f32) · KV f16",
+  );
+  const unknown = describeMachine({ ...wasm, reason: undefined, threads: undefined });
+  expect(unknown.text).toBe("CPU: WASM SIMD · fast (8-bit activations) · KV f16");
 });

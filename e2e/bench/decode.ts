@@ -1,25 +1,27 @@
 import type { QuireEngine } from "../../src/client/types.ts";
-import { type Benchmark, CONTEXT_TOKENS, STEPS_A_RUN } from "./benchmark.ts";
+import { invariant } from "../../src/errors.ts";
+import type { Benchmark, BenchmarkCase } from "./benchmark.ts";
 import { plainTokens } from "./tokens.ts";
 
 /**
- * A whole decode step as a user has it: public API, sampling and detokenizing included. The prompts
- * share all but their last token, so that after the warm-up the pool has the rest, a measurement
- * starts with one row a sequence and every step of it is a decode step.
+ * A whole decode step as a user has it: public API, sampling and detokenizing included, the mean of
+ * `numSteps`. The prompts share all but their last token, so that after the warm-up the pool has the
+ * rest, a measurement starts with one row a sequence and every step of it is a decode step.
  */
-export function createDecodeBenchmark(engine: QuireEngine): Benchmark {
+export function createDecodeBenchmark(engine: QuireEngine, numSteps: number): Benchmark {
   const { vocabularySize } = engine.model;
-  const shared = plainTokens(CONTEXT_TOKENS, 1, vocabularySize);
-  const run = async (batch: number): Promise<number> => {
+  const run = async ({ batch, context }: BenchmarkCase): Promise<number> => {
+    invariant(context !== undefined, "A decode step has a context.");
+    const shared = plainTokens(context, 1, vocabularySize);
     const lastTokens = plainTokens(batch, 2, vocabularySize);
     const arrivals = await Promise.all(
-      lastTokens.map((last) => tokenArrivals(engine, [...shared, last])),
+      lastTokens.map((last) => tokenArrivals(engine, [...shared, last], numSteps + 1)),
     );
     // A sequence that came a step late would make the first steps smaller than they should be.
     const start = Math.max(...arrivals.map((times) => times[0] as number));
     const end = Math.min(...arrivals.map((times) => times.at(-1) as number));
     const steps = (arrivals[0] as number[]).filter((time) => time > start && time <= end).length;
-    if (steps < STEPS_A_RUN / 2) {
+    if (steps < numSteps / 2) {
       throw new Error(`Only ${steps} steps had all ${batch} sequences: nothing to measure.`);
     }
     return (end - start) / steps;
@@ -27,18 +29,22 @@ export function createDecodeBenchmark(engine: QuireEngine): Benchmark {
   return {
     unit: "ms/step",
     measure: run,
-    warmUp: async (batch) => {
-      await run(batch);
+    warmUp: async (which) => {
+      await run(which);
     },
     dispose: async () => {},
   };
 }
 
 /** When each of the sequence's first tokens came, in ms. */
-async function tokenArrivals(engine: QuireEngine, prompt: readonly number[]): Promise<number[]> {
+async function tokenArrivals(
+  engine: QuireEngine,
+  prompt: readonly number[],
+  numTokens: number,
+): Promise<number[]> {
   const stream = await engine.completions.create({
     prompt,
-    max_tokens: STEPS_A_RUN + 1,
+    max_tokens: numTokens,
     ignore_eos: true,
     temperature: 0,
     stream: true,

@@ -1,4 +1,3 @@
-import type { Linear } from "../../src/backends/ops.ts";
 import { WeightArena } from "../../src/backends/webgpu/arena.ts";
 import { openDevice } from "../../src/backends/webgpu/device.ts";
 import type { Dispatch } from "../../src/backends/webgpu/dispatch.ts";
@@ -9,10 +8,14 @@ import { Readback } from "../../src/backends/webgpu/readback.ts";
 import { StepBuffer } from "../../src/backends/webgpu/stepBuffer.ts";
 import type { StepRow } from "../../src/engine/step.ts";
 import { loadWeights } from "../../src/model/loadWeights.ts";
-import { type Model, openModel } from "../../src/model/model.ts";
+import { openModel } from "../../src/model/model.ts";
 import type { ByteSource } from "../../src/weights/byteSource.ts";
 import type { TensorInfo } from "../../src/weights/tensorType.ts";
-import { type Benchmark, STEPS_A_RUN } from "./benchmark.ts";
+import type { Benchmark } from "./benchmark.ts";
+import { matricesOf } from "./matrices.ts";
+
+/** Rows that there is room for. */
+const MAX_BATCH = 8;
 
 /**
  * The bare linear kernels of one decode step: every matrix of the model once, with the kernels that
@@ -21,11 +24,11 @@ import { type Benchmark, STEPS_A_RUN } from "./benchmark.ts";
  */
 export async function createLinearBenchmark(
   source: ByteSource,
-  maxBatch: number,
+  numSteps: number,
 ): Promise<Benchmark> {
   const model = await openModel(source);
   const { device } = await openDevice(navigator.gpu);
-  const stacks = matricesOf(model);
+  const stacks = matricesOf(model, stackUniform);
   const arena = new WeightArena(device, bufferLimits(device));
   const matrices = stacks.map((stack) => arena.addMatrix([stack]));
   arena.allocate();
@@ -36,15 +39,15 @@ export async function createLinearBenchmark(
   );
 
   const stepBuffer = new StepBuffer(device, {
-    maxRows: maxBatch,
-    maxSequences: maxBatch,
+    maxRows: MAX_BATCH,
+    maxSequences: MAX_BATCH,
     maxContext: 1,
     tableBlocks: 1,
   });
   const widest = Math.max(...matrices.map(({ columns }) => columns));
-  const x = activations(device, "inputs", maxBatch * widest);
+  const x = activations(device, "inputs", MAX_BATCH * widest);
   const longest = Math.max(...matrices.map(({ rows }) => rows));
-  const y = activations(device, "outputs", maxBatch * longest);
+  const y = activations(device, "outputs", MAX_BATCH * longest);
   const kernels = new KernelCache(device);
   const dispatches: Dispatch[] = [];
   for (const matrix of matrices) {
@@ -65,6 +68,7 @@ export async function createLinearBenchmark(
       blockTableEntries: [],
       rows,
       samples: [],
+      scores: [],
     });
     const encoder = device.createCommandEncoder({ label: "linear" });
     const pass = encoder.beginComputePass({ label: "linear" });
@@ -77,11 +81,11 @@ export async function createLinearBenchmark(
   };
   return {
     unit: "ms/step",
-    warmUp: (batch) => runStep(0, batch),
-    async measure(batch) {
+    warmUp: ({ batch }) => runStep(0, batch),
+    async measure({ batch }) {
       const start = performance.now();
-      for (let step = 0; step < STEPS_A_RUN; step++) await runStep(step, batch);
-      return (performance.now() - start) / STEPS_A_RUN;
+      for (let step = 0; step < numSteps; step++) await runStep(step, batch);
+      return (performance.now() - start) / numSteps;
     },
     async dispose() {
       device.destroy();
@@ -89,22 +93,11 @@ export async function createLinearBenchmark(
   };
 }
 
-/** Tensors of the model's matrices, stacked as the back end stacks them. */
-function matricesOf({ tensors }: Model): readonly (readonly TensorInfo[])[] {
-  const stack = (...linears: readonly Linear[]) => {
-    const weights = linears.map(({ weight }) => weight);
-    const [first] = weights;
-    return weights.every(({ type }) => type === first?.type)
-      ? [weights]
-      : weights.map((weight) => [weight]);
-  };
-  const layers = tensors.layers.flatMap((layer) => [
-    ...stack(layer.q, layer.k, layer.v),
-    ...stack(layer.attentionOutput),
-    ...stack(layer.gate, layer.up),
-    ...stack(layer.down),
-  ]);
-  return [...layers, [tensors.head]];
+/** One matrix where all are of one type, else one each. */
+function stackUniform(weights: readonly TensorInfo[]): readonly (readonly TensorInfo[])[] {
+  return weights.every(({ type }) => type === weights[0]?.type)
+    ? [weights]
+    : weights.map((weight) => [weight]);
 }
 
 /** A buffer of `count` floats around zero. */

@@ -23,7 +23,7 @@ export function createPrefillBenchmark(engine: QuireEngine): Benchmark {
   };
   return {
     unit: "tokens/s",
-    measure: run,
+    measure: ({ batch }) => run(batch),
     warmUp: async () => {
       await run(1);
     },

@@ -63,8 +63,11 @@ interface OpenDemo {
   readonly problems: string[];
 }
 
-/** The demo in a context of its own. */
-async function openDemo(query = "", options: BrowserContextOptions = {}): Promise<OpenDemo> {
+/** The demo in a context of its own. WASM would reach the end of an answer before a test can stop it. */
+async function openDemo(
+  query = "?backend=webgpu",
+  options: BrowserContextOptions = {},
+): Promise<OpenDemo> {
   const context = await browser.newContext({
     viewport: { width: 1280, height: 800 },
     reducedMotion: "reduce",
@@ -462,12 +465,33 @@ describe("the demo with an address of its own", () => {
     await page.context().close();
   });
 
-  it("names what is wrong with the address, and a back end that does not exist yet", async () => {
-    const { page } = await openDemo("?chats=15&kv=f8&fast=1&backend=wasm");
-    const dialog = page.getByRole("dialog", { name: "Model" });
-    await dialog.getByText("unsupported", { exact: true }).waitFor();
-    await page.keyboard.press("Escape");
+  it("computes on WASM where the adapter is software, says why, and answers", async () => {
+    for (const [query, why] of [
+      ["", "WebGPU offers only a software adapter (google swiftshader)"],
+      ["?backend=wasm&kv=f32", "It was asked for by name"],
+    ] as const) {
+      const { page, problems } = await openDemo(query);
+      await untilReady(page);
+      const line = await textOf(page.locator(".machine"));
+      expect(line).toContain(`CPU: WASM SIMD (${why})`);
+      expect(line).toMatch(/ · \d threads? · fast \(8-bit activations\) · KV f(16|32)$/);
+      const title = await page.locator(".machine").getAttribute("title");
+      expect(title).toMatch(/^(WebGPU offers only|It was asked for)/);
+      await chat(page, 1).getByLabel("Most tokens").fill("9");
+      await page.getByLabel("Message to chat 1").fill("Hello");
+      await page.getByLabel("Message to chat 1").press("Enter");
+      await untilState(answers(page, 1), "length");
+      expect(await textOf(answers(page, 1))).toMatch(/9 tokens/);
+      expect(problems).toEqual([]);
+      await page.context().close();
+    }
+  });
+
+  it("names what is wrong with the address", async () => {
+    const { page } = await openDemo("?chats=15&kv=f8&fast=1&backend=cuda");
     const notice = page.locator("main > .notice");
+    await notice.waitFor();
+    expect(await textOf(notice)).toContain("?backend=cuda: valid are auto, webgpu, wasm.");
     expect(await textOf(notice)).toContain("?kv=f8: valid are f16, f32.");
     expect(await textOf(notice)).toContain("?fast is unknown.");
     await button(notice, "Dismiss").click();

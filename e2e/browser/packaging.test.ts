@@ -13,18 +13,27 @@ import { openChromium, openPageAt, openSite, type Site } from "./site.ts";
 // project that knows nothing of this repository.
 
 const model = makeTinyModel({ layers: 1 });
-/** Completes eight tokens and leaves the outcome in `window.outcome`. */
+/** Completes eight tokens on each back end and leaves the outcomes in `window.outcomes`. */
 const RUN = `
-  async function run(createEngine, options) {
+  async function run(createEngine, makeOptions, backends = ["webgpu", "wasm"]) {
+    const outcomes = {};
+    for (const backend of backends) {
+      const threads = backend === "wasm" ? { threads: 2 } : {};
+      outcomes[backend] = await attempt(createEngine, { backend, ...threads, ...makeOptions() });
+    }
+    window.outcomes = outcomes;
+  }
+  async function attempt(createEngine, options) {
     try {
       const engine = await createEngine({ model: new URL("/tiny.gguf", location.href), ...options });
       const messages = [{ role: "user", content: "Hello" }];
       const params = { messages, max_tokens: 8, temperature: 0, ignore_eos: true };
       const { choices, usage } = await engine.chat.completions.create(params);
       await engine.dispose();
-      window.outcome = { backend: engine.backend, usage, text: choices[0].message.content };
+      const { backend, threads } = engine;
+      return { backend, threads, usage, text: choices[0].message.content };
     } catch (error) {
-      window.outcome = { name: error.name, code: error.code, message: error.message };
+      return { name: error.name, code: error.code, message: error.message };
     }
   }
 `;
@@ -74,41 +83,49 @@ const packed = (file: string): string => join(folder, "node_modules/quire/dist",
 
 interface Outcome {
   readonly backend?: string;
+  readonly threads?: number;
   readonly text?: string;
   readonly usage?: { readonly completion_tokens: number };
   readonly code?: string;
   readonly message?: string;
 }
 
-async function outcomeAt(site: Site, path = "/"): Promise<Outcome> {
+/** By back end. */
+type Outcomes = Readonly<Record<string, Outcome>>;
+
+async function outcomesAt(site: Site, path = "/"): Promise<Outcomes> {
   const { page: opened, problems } = await openPageAt(browser, site.url + path);
   try {
-    await opened.waitForFunction(() => "outcome" in globalThis, undefined, { timeout: 120_000 });
+    await opened.waitForFunction(() => "outcomes" in globalThis, undefined, { timeout: 120_000 });
   } catch (cause) {
     throw new Error(`${path} came to no outcome. ${problems.join("\n")}`, { cause });
   }
-  const outcome = await opened.evaluate(() => (globalThis as { outcome?: unknown }).outcome);
+  const outcomes = await opened.evaluate(() => (globalThis as { outcomes?: unknown }).outcomes);
   await opened.context().close();
-  return outcome as Outcome;
+  return outcomes as Outcomes;
 }
 
-function expectCompletion(outcome: Outcome): void {
-  expect(outcome).toMatchObject({ backend: "webgpu", usage: { completion_tokens: 8 } });
+/** @param threads of WASM */
+function expectCompletions(outcomes: Outcomes, threads: number): void {
+  const usage = { completion_tokens: 8 };
+  expect(outcomes["webgpu"]).toMatchObject({ backend: "webgpu", threads: 1, usage });
+  expect(outcomes["wasm"]).toMatchObject({ backend: "wasm", threads, usage });
 }
 
 describe("the packed tarball", () => {
   it("works in an empty vite project, the worker inlined and as a file of its own", async () => {
     const main = (options: string): string =>
       `import { createEngine } from "quire";\n${RUN}\nrun(createEngine, ${options});\n`;
-    write("app/inlined.js", main("{}"));
+    write("app/inlined.js", main("() => ({})"));
     write(
       "app/file.js",
-      `import workerUrl from "quire/worker?url";\n` +
-        main(`{ worker: () => new Worker(workerUrl, { type: "module" }) }`),
+      `import workerUrl from "quire/worker?url";\n${main("() => ({ worker: workerUrl })")}`,
     );
     write(
       "app/url.js",
-      main(`{ worker: new Worker(new URL("quire/worker", import.meta.url), { type: "module" }) }`),
+      main(
+        `() => ({ worker: () => new Worker(new URL("quire/worker", import.meta.url), { type: "module" }) })`,
+      ),
     );
     const names = ["inlined", "file", "url"];
     for (const name of names) {
@@ -125,23 +142,25 @@ describe("the packed tarball", () => {
     const site = await openSite({}, { folders, files: { "/tiny.gguf": tinyFile() } });
     try {
       const outcomes = [];
-      for (const name of names) outcomes.push(await outcomeAt(site, `/${name}.html`));
-      for (const outcome of outcomes) expectCompletion(outcome);
-      expect(new Set(outcomes.map(({ text }) => text)).size).toBe(1);
+      for (const name of names) outcomes.push(await outcomesAt(site, `/${name}.html`));
+      for (const outcome of outcomes) expectCompletions(outcome, 2);
+      for (const backend of ["webgpu", "wasm"]) {
+        expect(new Set(outcomes.map((outcome) => outcome[backend]?.text)).size).toBe(1);
+      }
     } finally {
       await site.close();
     }
   });
 
   it("works from a script tag", async () => {
-    const body = `<script src="/global.js"></script><script>${RUN} run(Quire.createEngine, {});</script>`;
+    const body = `<script src="/global.js"></script><script>${RUN} run(Quire.createEngine, () => ({}));</script>`;
     const site = await openSite(
       { "index.html": page(body), "tiny.gguf": model },
       // Without COOP and COEP, as most plain pages are.
       { files: { "/global.js": packed("global.js") }, isolated: false },
     );
     try {
-      expectCompletion(await outcomeAt(site));
+      expectCompletions(await outcomesAt(site), 1);
     } finally {
       await site.close();
     }
@@ -153,32 +172,32 @@ describe("the packed tarball", () => {
     const site = await openSite(
       {
         "with.html": page('<script type="module" src="/with.js"></script>'),
-        "with.js": start('{ worker: () => new Worker("/worker.js", { type: "module" }) }'),
+        "with.js": start('() => ({ worker: "/worker.js" })'),
         "classic.html": page('<script type="module" src="/classic.js"></script>'),
-        "classic.js": start('{ worker: new Worker("/worker.js") }'),
+        "classic.js": start('() => ({ worker: new Worker("/worker.js") })'),
         "without.html": page('<script type="module" src="/without.js"></script>'),
-        "without.js": start("{ workerTimeoutMs: 20000 }"),
+        "without.js": start('() => ({ workerTimeoutMs: 20000 }), ["wasm"]'),
         "missing.html": page('<script type="module" src="/missing.js"></script>'),
-        "missing.js": start('{ worker: () => new Worker("/nowhere.js", { type: "module" }) }'),
+        "missing.js": start('() => ({ worker: "/nowhere.js" }), ["wasm"]'),
         "tiny.gguf": model,
       },
       {
         files: { "/index.js": packed("index.js"), "/worker.js": packed("worker.js") },
         headers: {
           "content-security-policy":
-            "default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; img-src data:",
+            "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; img-src data:",
         },
       },
     );
     try {
-      expectCompletion(await outcomeAt(site, "/with.html"));
-      expectCompletion(await outcomeAt(site, "/classic.html"));
-      const blocked = await outcomeAt(site, "/without.html");
-      expect(blocked.code).toBe("worker-failed");
-      expect(blocked.message).toContain("worker-src blob:");
-      const missing = await outcomeAt(site, "/missing.html");
-      expect(missing.code).toBe("worker-failed");
-      expect(missing.message).toContain("not found");
+      expectCompletions(await outcomesAt(site, "/with.html"), 2);
+      expectCompletions(await outcomesAt(site, "/classic.html"), 1);
+      const { wasm: blocked } = await outcomesAt(site, "/without.html");
+      expect(blocked).toMatchObject({ code: "worker-failed" });
+      expect(blocked!.message).toContain("worker-src blob:");
+      const { wasm: missing } = await outcomesAt(site, "/missing.html");
+      expect(missing).toMatchObject({ code: "worker-failed" });
+      expect(missing!.message).toContain("not found");
     } finally {
       await site.close();
     }

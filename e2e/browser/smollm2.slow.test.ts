@@ -34,7 +34,7 @@ it("answers a second turn in at most 0.3 of the first turn's time to the first t
   const { page } = await openPageAt(firefox.browser, site.url);
   await page.waitForFunction(() => "quire" in globalThis);
   const result = await page.evaluate(async () => {
-    const engine = await quire.createEngine({ model: "/model.gguf" });
+    const engine = await quire.createEngine({ model: "/model.gguf", backend: "webgpu" });
     type Message = { role: "user" | "assistant"; content: string };
     const ask = async (messages: readonly Message[]) => {
       const start = performance.now();

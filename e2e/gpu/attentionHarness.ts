@@ -137,7 +137,14 @@ export async function createAttentionHarness(
           return writeBuffer.call(queue, to, offset, words as Uint32Array<ArrayBuffer>, ...range);
         };
       }
-      const step = { id: numSteps++, slotResets: [], blockTableEntries, rows, samples: [] };
+      const step = {
+        id: numSteps++,
+        slotResets: [],
+        blockTableEntries,
+        rows,
+        samples: [],
+        scores: [],
+      };
       const { result } = plan.submit(step);
       queue.writeBuffer = writeBuffer;
       await result;

@@ -136,7 +136,8 @@ export class LinearHarness {
     buffers.push(readback);
     for (const [i, { rows, gather }] of batches.entries()) {
       const words = new Uint32Array(HEADER_WORDS + 4 * maxRows);
-      words.set([rows, gather?.length ?? 0, 0, HEADER_WORDS]);
+      const logits = gather?.length ?? 0;
+      words.set([rows, logits, 0, HEADER_WORDS, 0, 0, 0, 0, 0, 0, logits]);
       gather?.forEach((row, sample) => {
         words[HEADER_WORDS + 4 * sample] = row;
       });
@@ -146,7 +147,7 @@ export class LinearHarness {
       }
       const encoder = device.createCommandEncoder();
       const pass = encoder.beginComputePass();
-      const counts = { rows, samples: gather?.length ?? 0, items: 0, entries: 0, merges: 0 };
+      const counts = { rows, samples: logits, logits, items: 0, entries: 0, merges: 0 };
       for (const dispatch of dispatches) dispatch(pass, counts);
       pass.end();
       let at = i * bytesEach;

@@ -1,7 +1,7 @@
 import { afterAll, expect, test } from "vitest";
 import { ORACLE_CASES } from "../fixtures/oracleCases.ts";
+import { checkOracleCase } from "../suites/oracle.ts";
 import { openBackend, testedIcd } from "./device.ts";
-import { checkOracleCase } from "./oracleRun.ts";
 
 /**
  * Each tensor type once, on the architectures in turn; each way to scale RoPE, head size and special shape once.

@@ -1,7 +1,7 @@
 import { afterAll, test } from "vitest";
 import { ORACLE_CASES } from "../fixtures/oracleCases.ts";
+import { checkOracleCase } from "../suites/oracle.ts";
 import { openBackend, testedIcd } from "./device.ts";
-import { checkOracleCase } from "./oracleRun.ts";
 
 const backend = await openBackend();
 afterAll(() => backend.dispose());

@@ -18,6 +18,13 @@ export interface TestSample {
   readonly logits: Float32Array<ArrayBuffer>;
 }
 
+/** A token to be judged by logits that are given. */
+export interface TestScore {
+  readonly token: number;
+  readonly top: number;
+  readonly logits: Float32Array<ArrayBuffer>;
+}
+
 const HEADER_WORDS = 64;
 
 /** A sampler with the buffers that a plan would give it. */
@@ -72,6 +79,7 @@ export class SamplerHarness {
   async run(
     resets: readonly SlotReset[],
     samples: readonly TestSample[],
+    scores: readonly TestScore[] = [],
   ): Promise<StepResult & { readonly lastTokens: readonly number[] }> {
     const { device, sampler } = this;
     const step: Step = {
@@ -85,16 +93,21 @@ export class SamplerHarness {
         kvSlot: 0,
       })),
       samples: samples.map(({ slot, position }, row) => ({ row, slot, position })),
+      scores: scores.map(({ token, top }) => ({ row: 0, token, top })),
     };
     sampler.resetSlots(resets);
     const samplesAt = HEADER_WORDS + 7; // any word will do
-    const words = new Uint32Array(samplesAt + 4 * samples.length);
-    words.set([samples.length, samples.length, 0, samplesAt]);
+    const places = [...samples, ...scores];
+    const words = new Uint32Array(samplesAt + 4 * places.length);
+    words.set([samples.length, samples.length, 0, samplesAt, 0, 0, 0, 0, 0, 0, places.length]);
     step.samples.forEach(({ row, slot, position }, i) => {
       words.set([row, slot, position, 0], samplesAt + 4 * i);
     });
+    step.scores.forEach(({ row, token, top }, i) => {
+      words.set([row, token, top, 1], samplesAt + 4 * (samples.length + i));
+    });
     device.queue.writeBuffer(this.#stepBuffer, 0, words);
-    samples.forEach(({ logits }, i) => {
+    places.forEach(({ logits }, i) => {
       device.queue.writeBuffer(this.#logits, 4 * i * this.#vocabularySize, logits);
     });
     const byteLength = await this.#submit(step);

@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { keepMinP, keepTopK } from "../../src/backends/reference/sampler.ts";
+import { createSlotState, slotWords } from "../../src/backends/slotRecord.ts";
 import {
   createSamplerBuffers,
   createSamplerKernels,
   type SamplerKernelName,
   sampleGroups,
 } from "../../src/backends/webgpu/samplerKernels.ts";
-import { createSlotState, slotWords } from "../../src/backends/webgpu/slotRecord.ts";
 import type { SamplingParams } from "../../src/engine/sampling.ts";
 import { GREEDY } from "../../src/engine/sampling.ts";
 import { openDevice } from "./device.ts";

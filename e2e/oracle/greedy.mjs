@@ -1,48 +1,21 @@
 // @ts-nocheck: the packages of this folder are not installed with the project's.
 /** @file Computes e2e/fixtures/smollm2-greedy.json: what llama.cpp says to ten chats, token by token. */
-import { createHash } from "node:crypto";
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  writeFileSync,
-  writeSync,
-} from "node:fs";
-import { fileURLToPath } from "node:url";
+import { writeFileSync } from "node:fs";
 import { Template } from "@huggingface/jinja";
 import { evaluate, withModel } from "./llama.mjs";
+import { MODEL_FILE, writeSmolLm2Twin } from "./smollm2Twin.mjs";
 import { importTypeScript } from "./typescript.mjs";
 
 const NUM_TOKENS = 32;
-const MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
-const { createBufferSource } = await importTypeScript("src/weights/bufferSource.ts");
 const { parseGguf } = await importTypeScript("src/weights/gguf.ts");
-const { writeF32Twin } = await importTypeScript("e2e/oracle/twin.ts");
 const { GREEDY_CHATS } = await importTypeScript("e2e/fixtures/greedyChats.ts");
 
-// Not as a Buffer, whose slice() does not copy.
-const modelBytes = new Uint8Array(
-  readFileSync(new URL(`../../models/${MODEL_FILE}`, import.meta.url)),
-);
-const source = createBufferSource(modelBytes, MODEL_FILE);
+const { source, twinPath, modelSha256 } = await writeSmolLm2Twin();
 const { metadata } = await parseGguf(source);
 const vocabulary = metadata.get("tokenizer.ggml.tokens");
 const endTokens = new Set(["<|im_end|>", "<|endoftext|>"].map((text) => vocabulary.indexOf(text)));
 const template = new Template(metadata.get("tokenizer.chat_template"));
-
-const scratch = fileURLToPath(new URL("scratch/", import.meta.url));
-const twinPath = `${scratch}smollm2-f32.gguf`;
-if (!existsSync(twinPath)) {
-  mkdirSync(scratch, { recursive: true });
-  const file = openSync(`${twinPath}.part`, "w");
-  await writeF32Twin(source, (bytes) => writeSync(file, bytes));
-  closeSync(file);
-  renameSync(`${twinPath}.part`, twinPath);
-}
 
 const chats = [];
 await withModel(twinPath, 1024, async (model, sequence) => {
@@ -74,7 +47,6 @@ await withModel(twinPath, 1024, async (model, sequence) => {
   }
 });
 
-const modelSha256 = createHash("sha256").update(modelBytes).digest("hex");
 const header = {
   oracle: "node-llama-cpp 3.22.1, F32 twin, F32 KV",
   model: MODEL_FILE,

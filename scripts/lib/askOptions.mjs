@@ -2,8 +2,6 @@ import { readFileSync } from "node:fs";
 import { UsageError } from "./errors.mjs";
 import { parseFlags } from "./flags.mjs";
 
-const WASM_ONLY = "it belongs to the WASM back end, which is not built yet.";
-
 export const ASK_FLAGS = /** @satisfies {Record<string, import("./flags.mjs").Flag>} */ (
   /** @type {const} */ ({
     messages: { type: "string", value: "FILE", help: "JSON: a list of conversations" },
@@ -15,14 +13,22 @@ export const ASK_FLAGS = /** @satisfies {Record<string, import("./flags.mjs").Fl
     n: { type: "integer", min: 1, max: 128, help: "answers a conversation (1)" },
     beams: { type: "integer", missing: "beam search is not built yet.", help: "beam search" },
     backend: { type: "choice", choices: ["auto", "webgpu", "wasm"], help: "(auto)" },
-    precision: { type: "choice", choices: ["exact", "fast"], help: "(exact on webgpu)" },
+    precision: { type: "choice", choices: ["exact", "fast"], help: "(wasm: fast, webgpu: exact)" },
     kv: { type: "choice", choices: ["f16", "f32"], help: "keys and values (f16)" },
     "kv-blocks": { type: "integer", min: 1, help: "size of the KV pool in blocks" },
     "block-size": { type: "choice", choices: ["8", "16", "32"], help: "tokens a block (16)" },
     "max-sequences": { type: "integer", min: 1, max: 256, help: "most at the same time (16)" },
-    threads: { type: "integer", missing: WASM_ONLY, help: "threads" },
-    simd: { type: "choice", missing: WASM_ONLY, help: "SIMD" },
-    isolated: { type: "choice", choices: ["on", "off"], help: "COOP and COEP (on)" },
+    threads: { type: "integer", min: 1, max: 64, help: "of WASM (the processor's, at most 8)" },
+    simd: {
+      type: "choice",
+      choices: ["auto", "plain"],
+      help: "of WASM: relaxed or SIMD128 (auto)",
+    },
+    isolated: {
+      type: "choice",
+      choices: ["on", "off"],
+      help: "COOP and COEP; off: one thread (on)",
+    },
     model: { type: "string", value: "FILE|URL", help: "instead of the default model" },
     browser: { type: "choice", choices: ["chromium", "firefox"], help: "(chromium)" },
     json: { type: "boolean", help: "the last line of stdout is one JSON object" },
@@ -56,14 +62,6 @@ export const ASK_FLAGS = /** @satisfies {Record<string, import("./flags.mjs").Fl
 export function parseAsk(argv) {
   const { values, positionals, help } = parseFlags(argv, ASK_FLAGS, { positionals: "prompts" });
   if (help) return "help";
-  if (values.backend === "wasm") {
-    throw new UsageError(
-      "--backend wasm: the WASM back end is not built yet. Valid: auto, webgpu.",
-    );
-  }
-  if (values.precision === "fast") {
-    throw new UsageError("--precision fast is not offered by the webgpu back end. Valid: exact.");
-  }
   const conversations = [
     ...positionals.map((prompt) => promptMessages(values.system, prompt)),
     ...(values.messages === undefined ? [] : readConversations(values.messages)),
@@ -80,8 +78,7 @@ export function parseAsk(argv) {
     isolated: values.isolated !== "off",
     json: values.json,
     engine: {
-      backend: "webgpu",
-      precision: "exact",
+      ...readBackend(values),
       kvCacheDtype: values.kv === "f32" ? "f32" : "f16",
       blockSize: values["block-size"] === "8" ? 8 : values["block-size"] === "32" ? 32 : 16,
       ...(values["kv-blocks"] === undefined ? {} : { kvCacheBlocks: values["kv-blocks"] }),
@@ -95,6 +92,29 @@ export function parseAsk(argv) {
       n: values.n ?? 1,
       ...(values.seed === undefined ? {} : { seed: values.seed + i }),
     })),
+  };
+}
+
+/**
+ * What computes. Flags that the back end asked for does not have are refused.
+ * @param {{ backend: string | undefined, precision: string | undefined, threads: number | undefined, simd: string | undefined }} values
+ * @returns {Pick<AskJob["engine"], "backend" | "precision" | "threads" | "simd">}
+ */
+function readBackend({ backend = "auto", precision, threads, simd }) {
+  if (backend === "webgpu") {
+    if (precision === "fast") {
+      throw new UsageError("--precision fast is not offered by the webgpu back end. Valid: exact.");
+    }
+    for (const [flag, value] of Object.entries({ threads, simd })) {
+      if (value === undefined) continue;
+      throw new UsageError(`--${flag} is not offered by the webgpu back end. Valid: auto, wasm.`);
+    }
+  }
+  return {
+    backend: backend === "webgpu" || backend === "wasm" ? backend : "auto",
+    ...(precision === undefined ? {} : { precision: precision === "fast" ? "fast" : "exact" }),
+    ...(threads === undefined ? {} : { threads }),
+    ...(simd === undefined ? {} : { simd: simd === "plain" ? "plain" : "auto" }),
   };
 }
 

@@ -27,7 +27,7 @@ describe("parseAsk", () => {
       browser: "chromium",
       isolated: true,
       json: false,
-      engine: { backend: "webgpu", precision: "exact", kvCacheDtype: "f16", blockSize: 16 },
+      engine: { backend: "auto", kvCacheDtype: "f16", blockSize: 16 },
       requests: [
         {
           messages: [{ role: "user", content: "Hello" }],
@@ -78,7 +78,7 @@ describe("parseAsk", () => {
       ..."x --kv f32 --kv-blocks 9 --block-size 32 --max-sequences 3 --precision exact".split(" "),
     );
     expect(engine).toEqual({
-      backend: "webgpu",
+      backend: "auto",
       precision: "exact",
       kvCacheDtype: "f32",
       kvCacheBlocks: 9,
@@ -87,15 +87,27 @@ describe("parseAsk", () => {
     });
   });
 
+  test.each(["auto", "wasm"])("hands what is WASM's to the engine: %s", (backend) => {
+    const { engine, isolated } = parse(
+      ..."x --precision fast --threads 3 --simd plain --isolated off --backend".split(" "),
+      backend,
+    );
+    expect(engine).toMatchObject({ backend, precision: "fast", threads: 3, simd: "plain" });
+    expect(isolated).toBe(false);
+  });
+
   test.each([
     [[], /nothing to ask/],
     [["--system", "x"], /--system goes with positional prompts/],
-    [["x", "--backend", "wasm"], /WASM back end is not built yet.*auto, webgpu/],
     [["x", "--backend", "cuda"], /Valid: auto, webgpu, wasm/],
-    [["x", "--precision", "fast"], /not offered by the webgpu back end.*exact/],
+    [["x", "--backend", "webgpu", "--precision", "fast"], /not offered by the webgpu.*exact/],
+    [["x", "--backend", "webgpu", "--threads", "2"], /--threads is not offered.*auto, wasm/],
+    [["x", "--backend", "webgpu", "--simd", "plain"], /--simd is not offered.*auto, wasm/],
+    [["x", "--precision", "half"], /Valid: exact, fast/],
     [["x", "--beams", "2"], /beam search is not built yet/],
-    [["x", "--threads", "2"], /WASM back end/],
-    [["x", "--simd", "plain"], /WASM back end/],
+    [["x", "--threads", "0"], /from 1 to 64/],
+    [["x", "--threads", "2.5"], /a whole number/],
+    [["x", "--simd", "relaxed"], /Valid: auto, plain/],
     [["x", "--isolated", "maybe"], /Valid: on, off/],
     [["x", "--block-size", "12"], /Valid: 8, 16, 32/],
     [["x", "--max-tokens", "0"], /from 1/],

@@ -34,14 +34,21 @@ export const PARTS = [
   { path: "src/lab/", mayImport: ["src/engine/"], packages: [] },
   { path: "src/model/", mayImport: ["src/backends/ops.ts", "src/weights/"], packages: [] },
   { path: "src/backends/ops.ts", mayImport: ["src/engine/", "src/weights/"], packages: [] },
+  { path: "src/backends/slotRecord.ts", mayImport: ["src/engine/"], packages: [] },
   {
     path: "src/backends/webgpu/",
-    mayImport: ["src/backends/ops.ts", "src/engine/", "src/weights/", "shaders/"],
+    mayImport: [
+      "src/backends/ops.ts",
+      "src/backends/slotRecord.ts",
+      "src/engine/",
+      "src/weights/",
+      "shaders/",
+    ],
     packages: ["idb-keyval"],
   },
   {
     path: "src/backends/wasm/",
-    mayImport: ["src/backends/ops.ts", "src/engine/", "src/weights/"],
+    mayImport: ["src/backends/ops.ts", "src/backends/slotRecord.ts", "src/engine/", "src/weights/"],
     packages: [],
   },
   {

@@ -17,20 +17,38 @@ export async function ensurePackages() {
   }
   if (packagesCurrent()) return;
   say("Installing npm packages (npm ci)");
-  const args = ["ci", "--no-audit", "--no-fund", "--loglevel=error"];
+  await npm(["ci"]);
+}
+
+/**
+ * Installs the packages of a folder that has a package.json and a lock file of its own. With `npm
+ * install`: `npm ci` refuses a lock file that leaves out the builds for other systems.
+ * @param {string} folder relative to the root
+ */
+export async function ensureFolderPackages(folder) {
+  if (packagesCurrent(folder)) return;
+  say(`Installing npm packages in ${folder} (npm install)`);
+  await npm(["install"], folder);
+}
+
+/** @param {readonly string[]} args @param {string} [folder] */
+async function npm(args, folder = ".") {
+  const quiet = ["--no-audit", "--no-fund", "--loglevel=error"];
   // npm run sets npm_config_* and INIT_CWD; they do no harm to a nested npm.
-  const code = await run(process.platform === "win32" ? "npm.cmd" : "npm", args);
+  const program = process.platform === "win32" ? "npm.cmd" : "npm";
+  const code = await run(program, [...args, ...quiet], { cwd: inRoot(folder) });
   if (code !== 0) {
-    throw new SetupError("setup-packages", `npm ci failed with exit code ${code}; see above.`);
+    const message = `npm ${args.join(" ")} failed with exit code ${code}; see above.`;
+    throw new SetupError("setup-packages", message);
   }
 }
 
-/** Whether node_modules holds what the lock file asks for. */
-function packagesCurrent() {
-  const installed = inRoot("node_modules/.package-lock.json");
+/** Whether a folder's node_modules holds what its lock file asks for. @param {string} [folder] */
+function packagesCurrent(folder = ".") {
+  const installed = inRoot(`${folder}/node_modules/.package-lock.json`);
   if (!existsSync(installed)) return false;
   const read = (/** @type {string} */ file) => JSON.parse(readFileSync(file, "utf8")).packages;
-  return samePackages(read(inRoot("package-lock.json")), read(installed));
+  return samePackages(read(inRoot(`${folder}/package-lock.json`)), read(installed));
 }
 
 /**

@@ -19,6 +19,7 @@ import { openRangeSource } from "./rangeSource.js";
 
 /**
  * @typedef {{ type: "loading", loadedBytes: number, totalBytes: number }
+ *   | { type: "ready", backend: import("../../src/worker/protocol.ts").BackendInfo }
  *   | { type: "text", answer: number, text: string }
  *   | { type: "end", answer: number, error?: string }} AskEvent
  */
@@ -59,6 +60,9 @@ async function runJob(job) {
         if (phase === "weights") reporter.report({ type: "loading", loadedBytes, totalBytes });
       },
     });
+    const { backend, backendReason, precision, threads, simd, adapter } = engine;
+    const info = { backend, backendReason, precision, threads, simd, adapter };
+    reporter.report({ type: "ready", backend: info });
     const start = performance.now();
     let first = 0;
     const running = job.requests.map((request) => {

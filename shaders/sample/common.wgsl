@@ -4,10 +4,11 @@
 struct StepHeader {
   counts: vec4<u32>,   // numRows, numSamples, rowsAt, samplesAt
   offsets: vec4<u32>,  // numItems, itemsAt, numEntries, entriesAt
+  more: vec4<u32>,     // numMerges, mergesAt, numLogits, -
 }
 
 @group(0) @binding(0) var<uniform> header: StepHeader;
-@group(0) @binding(1) var<storage, read> stepWords: array<u32>;    // at samplesAt: [numSamples]{row, slot, position, -}
+@group(0) @binding(1) var<storage, read> stepWords: array<u32>;    // at samplesAt: [numSamples]{row, slot, position, 0}, [numScores]{row, token, top, 1}
 @group(0) @binding(2) var<storage, read> slotRecords: array<u32>;  // [maxSequences][SLOT_WORDS]
 
 // Below every score; finite, since WGSL need not honour infinities.

@@ -15,7 +15,13 @@ export interface AdapterSummary {
 }
 
 export interface Backend {
-  readonly name: "webgpu" | "reference";
+  readonly name: "webgpu" | "wasm" | "reference";
+  /** exact: float32 arithmetic at the least. fast: activations of linear layers in 8 bits. */
+  readonly precision: "exact" | "fast";
+  /** CPU threads that compute a step, the caller's included. */
+  readonly threads: number;
+  /** The kernels' instructions; null where they are no WebAssembly. */
+  readonly simd: "relaxed" | "plain" | null;
   /** Null where no adapter is involved. */
   readonly adapter: AdapterSummary | null;
   createPlanBuilder(spec: PlanSpec): PlanBuilder;
@@ -101,7 +107,7 @@ export interface PlanBuilder {
   linearAdd(x: Activation, y: Activation, linear: Linear): Activation;
   /** x + down(silu(gate n) * up n) with n = rmsNorm(x) * norm, the new stream. Consumes x. */
   gatedMlp(x: Activation, norm: TensorInfo, gate: Linear, up: Linear, down: Linear): Activation;
-  /** Logits of the step's sampled rows only, then the sampling: ends the pass. */
+  /** Logits of the step's sampled and scored rows only, then sampling and scoring: ends the pass. */
   sampleLogits(x: Activation, norm: TensorInfo, head: TensorInfo): void;
   /** Allocates weights, pool and scratch and compiles. Throws `out-of-memory`, `webgpu-limits`, `aborted`. */
   finish(signal?: AbortSignal): Promise<Plan>;
@@ -123,7 +129,7 @@ export interface Plan extends StepExecutor {
    */
   writeRows(tensor: TensorInfo, rowStart: number, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
   /**
-   * Logits of the newest submitted step, [samples][vocabularySize], before penalties and bias.
+   * Logits of the newest submitted step, [samples, then scores][vocabularySize], before penalties and bias.
    * For tests and measurements: it reads back megabytes.
    */
   readLogits(): Promise<Float32Array>;

@@ -5,8 +5,10 @@ import type {
   WireTokenText,
   WireUsage,
 } from "../worker/protocol.ts";
-import { randomHex, type WorkerConnection } from "./connection.ts";
+import type { WorkerConnection } from "./connection.ts";
 import { Generation } from "./generation.ts";
+import { promptLogprobsOf } from "./promptLogprobs.ts";
+import { randomHex } from "./randomHex.ts";
 import {
   type CallOptions,
   COMMON_FIELDS,
@@ -22,6 +24,7 @@ import type {
   ChatCompletions,
   ChatLogprobs,
   CompletionUsage,
+  PromptLogprobs,
   TopLogprob,
 } from "./types.ts";
 import {
@@ -79,7 +82,7 @@ async function collect(
   generation: Generation,
   numChoices: number,
   options: CallOptions,
-): Promise<Pick<ChatCompletion, "choices" | "usage">> {
+): Promise<Pick<ChatCompletion, "choices" | "usage" | "prompt_logprobs">> {
   const choices = Array.from({ length: numChoices }, (_, index): ChatChoice => {
     const message: ChatChoice["message"] = { role: "assistant", content: "", refusal: null };
     const tokenIds = options.returnTokenIds ? { token_ids: [] } : {};
@@ -92,7 +95,10 @@ async function collect(
       ...tokenIds,
     };
   });
-  await readAll(generation, ({ choice, text, tokens, logprobs, finish }) => {
+  let prompt: { prompt_logprobs?: PromptLogprobs } = {};
+  await readAll(generation, ({ choice, text, tokens, logprobs, promptLogprobs, finish }) => {
+    if (promptLogprobs !== undefined)
+      prompt = { prompt_logprobs: promptLogprobsOf(promptLogprobs) };
     const target = choices[choice]!;
     target.message.content += text;
     target.token_ids?.push(...tokens);
@@ -105,7 +111,7 @@ async function collect(
       target.stop_reason = finish.stop;
     }
   });
-  return { choices, usage: completionUsage(generation.usage) };
+  return { choices, usage: completionUsage(generation.usage), ...prompt };
 }
 
 function createChunkShape(
@@ -116,7 +122,7 @@ function createChunkShape(
   const base = { ...head, object: "chat.completion.chunk" } as const;
   const noUsage = options.includeUsage ? { usage: null } : {};
   return {
-    delta({ choice, text, tokens, logprobs, finish }) {
+    delta({ choice, text, tokens, logprobs, promptLogprobs, finish }) {
       const isFirst = !begun.has(choice);
       const hasNews =
         isFirst ||
@@ -141,6 +147,9 @@ function createChunkShape(
             ...(options.returnTokenIds ? { token_ids: [...tokens] } : {}),
           },
         ],
+        ...(promptLogprobs === undefined
+          ? {}
+          : { prompt_logprobs: promptLogprobsOf(promptLogprobs) }),
         ...noUsage,
       };
     },

@@ -1,7 +1,14 @@
-import type { GenerateRequest, PromptInput, WireLogprob } from "../worker/protocol.ts";
+import type {
+  GenerateRequest,
+  PromptInput,
+  WireLogprob,
+  WirePromptLogprob,
+} from "../worker/protocol.ts";
 import { completionUsage } from "./chat.ts";
-import { randomHex, type WorkerConnection } from "./connection.ts";
+import type { WorkerConnection } from "./connection.ts";
 import { Generation } from "./generation.ts";
+import { promptLogprobsOf } from "./promptLogprobs.ts";
+import { randomHex } from "./randomHex.ts";
 import {
   type CallOptions,
   COMMON_FIELDS,
@@ -42,9 +49,9 @@ export function createCompletions(connection: WorkerConnection, modelName: strin
       model: modelName,
     } as const;
     await generation.accepted();
-    if (options.stream) return new ChunkStream(generation, createChunkShape(head, options));
-    const numChoices = requests.length * requests[0]!.n;
-    const choices = await collect(generation, numChoices, options);
+    const { n } = requests[0]!;
+    if (options.stream) return new ChunkStream(generation, createChunkShape(head, n, options));
+    const choices = await collect(generation, requests.length, n, options);
     return { ...head, choices, usage: completionUsage(generation.usage) };
   }
   return { create: create as Completions["create"] };
@@ -52,10 +59,11 @@ export function createCompletions(connection: WorkerConnection, modelName: strin
 
 async function collect(
   generation: Generation,
-  numChoices: number,
+  numPrompts: number,
+  n: number,
   options: CallOptions,
 ): Promise<CompletionChoice[]> {
-  const choices = Array.from({ length: numChoices }, (_, index): CompletionChoice => {
+  const choices = Array.from({ length: numPrompts * n }, (_, index): CompletionChoice => {
     const tokenIds = options.returnTokenIds ? { token_ids: [] } : {};
     return {
       index,
@@ -66,9 +74,14 @@ async function collect(
       ...tokenIds,
     };
   });
-  await readAll(generation, ({ choice, text, tokens, logprobs, finish }) => {
+  await readAll(generation, ({ choice, text, tokens, logprobs, promptLogprobs, finish }) => {
     const target = choices[choice]!;
     target.text += text;
+    if (promptLogprobs !== undefined) {
+      for (const sibling of choices.slice(choice, choice + n)) {
+        sibling.prompt_logprobs = promptLogprobsOf(promptLogprobs);
+      }
+    }
     target.token_ids?.push(...tokens);
     if (logprobs !== undefined) {
       target.logprobs ??= { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
@@ -88,15 +101,28 @@ async function collect(
 
 function createChunkShape(
   head: Pick<CompletionChunk, "id" | "object" | "created" | "model">,
+  n: number,
   options: CallOptions,
 ): ChunkShape<CompletionChunk> {
   const noUsage = options.includeUsage ? { usage: null } : {};
+  const begun = new Set<number>();
+  const prompts = new Map<number, readonly WirePromptLogprob[]>(); // by their first choice
+  /** The prompt's log-probabilities, which come with its first choice, once for each choice. */
+  const takePrompt = (choice: number, news: readonly WirePromptLogprob[] | undefined) => {
+    const first = choice - (choice % n);
+    if (news !== undefined) prompts.set(first, news);
+    if (begun.has(choice)) return undefined;
+    begun.add(choice);
+    return prompts.get(first);
+  };
   return {
-    delta({ choice, text, tokens, logprobs, finish }) {
+    delta({ choice, text, tokens, logprobs, promptLogprobs, finish }) {
+      const prompt = takePrompt(choice, promptLogprobs);
       const hasNews =
         text !== "" ||
         finish !== undefined ||
         logprobs !== undefined ||
+        prompt !== undefined ||
         (options.returnTokenIds && tokens.length > 0);
       if (!hasNews) return undefined;
       return {
@@ -106,6 +132,7 @@ function createChunkShape(
             index: choice,
             text,
             logprobs: logprobs === undefined ? null : completionLogprobs(logprobs),
+            ...(prompt === undefined ? {} : { prompt_logprobs: promptLogprobsOf(prompt) }),
             finish_reason: finish?.reason ?? null,
             ...(finish === undefined ? {} : { stop_reason: finish.stop }),
             ...(options.returnTokenIds ? { token_ids: [...tokens] } : {}),

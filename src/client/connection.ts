@@ -15,7 +15,9 @@ import {
   type SequenceDelta,
   type WorkerMessage,
 } from "../worker/protocol.ts";
+import { OwnedWorker } from "./ownedWorker.ts";
 import { serveByteSource } from "./serveByteSource.ts";
+import { ThreadWorkers } from "./threadWorkers.ts";
 
 /** Where the messages of one request go. */
 export interface RequestSink {
@@ -26,8 +28,9 @@ export interface RequestSink {
 }
 
 export interface ConnectionOptions {
+  /** Makes the engine's worker and, where more than one can be made, its threads. */
   readonly createWorker: () => Worker;
-  /** Milliseconds from the worker's creation to its first answer. */
+  /** Milliseconds from a worker's creation to its first answer. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
@@ -38,27 +41,21 @@ export interface ConnectionOptions {
 /** Milliseconds that a closing worker may take to free the GPU before it is ended all the same. */
 const CLOSE_TIMEOUT_MS = 2000;
 
-const BLOCKED_HINT =
-  "Either the page's Content-Security-Policy blocks it (the inlined worker needs `worker-src blob:`; " +
-  "without that, pass createEngine a `worker` made from the file `quire/worker`), or the worker's " +
-  "file was not found or failed to load (look at the browser's console).";
-
 /**
- * The page's end of one worker: its ports, its calls in flight, its end. Whatever ends the worker
- * (a crash, a broken engine, `close`) rejects every call and fails every request, so that none hangs.
+ * The page's end of one engine worker: its ports, its threads, its calls in flight, its end. Whatever
+ * ends it (a crash, also of a thread, a broken engine, `close`) rejects every call and fails every
+ * request, so that none hangs.
  */
 export class WorkerConnection {
-  readonly #worker: Worker;
+  readonly #worker: OwnedWorker;
+  readonly #threads: ThreadWorkers;
   readonly #stream: MessagePort;
   // Held for as long as the connection: a proxy that is garbage-collected drops its replies.
   readonly #control: Remote<ControlApi>;
   readonly #sinks = new Map<number, RequestSink>();
   readonly #rejects = new Set<(error: QuireError) => void>();
-  readonly #lockName = `quire-worker-${randomHex(16)}`;
-  readonly #lockWait = new AbortController();
   readonly #onProgress: ((progress: LoadProgress) => void) | undefined;
   #failure: QuireError | undefined;
-  #isReady = false;
   #onReady: () => void = () => {};
   #onLoaded: () => void = () => {};
   #nextRequestId = 1;
@@ -66,60 +63,45 @@ export class WorkerConnection {
   /** Starts the worker. Throws `worker-failed`, `aborted`. */
   static async open(options: ConnectionOptions): Promise<WorkerConnection> {
     const connection = new WorkerConnection(options);
-    const { timeoutMs, signal } = options;
-    const timer = setTimeout(() => {
-      const message = `The worker did not answer within ${timeoutMs} ms. ${BLOCKED_HINT}`;
-      connection.#end(new QuireError("worker-failed", message, { timeoutMs }));
-    }, timeoutMs);
     try {
       await connection.race(
         new Promise<void>((resolve) => {
           connection.#onReady = resolve;
         }),
-        signal,
+        options.signal,
       );
       return connection;
     } catch (error) {
       connection.#end(error as QuireError);
       throw error;
-    } finally {
-      clearTimeout(timer);
     }
   }
 
   private constructor(options: ConnectionOptions) {
+    const { createWorker, timeoutMs } = options;
+    const onFailed = (error: QuireError) => this.#end(error);
     this.#onProgress = options.onProgress;
-    try {
-      this.#worker = options.createWorker();
-    } catch (cause) {
-      throw new QuireError(
-        "worker-failed",
-        `No worker could be made. ${BLOCKED_HINT}`,
-        {},
-        { cause },
-      );
-    }
-    this.#worker.addEventListener("error", (event) => this.#workerFailed(event));
-    this.#worker.addEventListener("messageerror", () => this.#messageFailed());
+    this.#worker = new OwnedWorker({ createWorker, role: "worker", timeoutMs, onFailed });
+    this.#threads = new ThreadWorkers({ createWorker, timeoutMs, onFailed });
     const control = new MessageChannel();
     const stream = new MessageChannel();
     this.#stream = stream.port1;
-    this.#stream.addEventListener("messageerror", () => this.#messageFailed());
+    this.#stream.addEventListener("messageerror", () => this.#worker.messageFailed());
     this.#stream.addEventListener("message", (event: MessageEvent<WorkerMessage>) =>
       this.#receive(event.data),
     );
     if (options.source !== undefined) serveByteSource(this.#stream, options.source);
     this.#stream.start();
-    control.port1.addEventListener("messageerror", () => this.#messageFailed());
+    control.port1.addEventListener("messageerror", () => this.#worker.messageFailed());
     this.#control = wrap<ControlApi>(control.port1);
     const message: ConnectMessage = {
       type: "connect",
       version: PROTOCOL_VERSION,
       control: control.port2,
       stream: stream.port2,
-      lockName: this.#lockName,
+      lockName: this.#worker.lockName,
     };
-    this.#worker.postMessage(message, [control.port2, stream.port2]);
+    this.#worker.post(message, [control.port2, stream.port2]);
   }
 
   /** Loads the model; all progress has been reported when it resolves. Throws as `call` does. */
@@ -209,14 +191,14 @@ export class WorkerConnection {
   }
 
   #terminate(): void {
-    this.#lockWait.abort();
     this.#control[releaseProxy]();
     this.#stream.close();
     this.#worker.terminate();
+    this.#threads.terminate();
   }
 
-  #post(message: PageMessage): void {
-    this.#stream.postMessage(message);
+  #post(message: PageMessage, transfer: Transferable[] = []): void {
+    this.#stream.postMessage(message, transfer);
   }
 
   #receive(message: WorkerMessage): void {
@@ -242,6 +224,9 @@ export class WorkerConnection {
         sink?.failed(fromWireError(message.error));
         break;
       }
+      case "openThreads":
+        void this.#openThreads(message.openId, message.count);
+        break;
       case "broken":
         this.#end(fromWireError(message.error));
     }
@@ -261,39 +246,17 @@ export class WorkerConnection {
       this.#end(new QuireError("worker-failed", message, { version }));
       return;
     }
-    this.#isReady = true;
-    if (holdsLock) this.#watchLock();
+    this.#worker.started(holdsLock);
     this.#onReady();
   }
 
-  /** A worker that the browser ends (out of memory) sends no event, but it lets go of its lock. */
-  #watchLock(): void {
-    const onGone = () => {
-      const message = "The worker is gone: the browser ended it, most likely for lack of memory.";
-      this.#end(new QuireError("worker-failed", `${message} Create a new engine.`));
-    };
-    navigator.locks
-      .request(this.#lockName, { signal: this.#lockWait.signal }, onGone)
-      .catch(() => {}); // Aborted by #terminate.
+  async #openThreads(openId: number, count: number): Promise<void> {
+    if (this.#failure !== undefined) return;
+    try {
+      const ports = await this.#threads.open(count);
+      if (this.#failure === undefined) this.#post({ type: "threads", openId, ports }, ports);
+    } catch (error) {
+      this.#end(error as QuireError);
+    }
   }
-
-  #workerFailed(event: ErrorEvent): void {
-    event.preventDefault?.();
-    const found = event.message ? `: ${event.message}` : "";
-    const message = this.#isReady
-      ? `The worker crashed${found}. Create a new engine.`
-      : `The worker did not start${found}. ${BLOCKED_HINT}`;
-    this.#end(new QuireError("worker-failed", message, { detail: event.message ?? "" }));
-  }
-
-  #messageFailed(): void {
-    const message = "A message between page and worker could not be read. Create a new engine.";
-    this.#end(new QuireError("worker-failed", message));
-  }
-}
-
-/** `length` random bytes in hexadecimal. */
-export function randomHex(length: number): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(length));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

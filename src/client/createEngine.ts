@@ -5,9 +5,9 @@ import { readEngineOptions } from "./engineOptions.ts";
 import type { EngineOptions, QuireEngine } from "./types.ts";
 
 /**
- * Starts a worker, loads the model in it and resolves when the engine can generate. Rejects with a
+ * Starts a worker (and threads, where WASM computes), loads the model in it and resolves when the engine can generate. Rejects with a
  * QuireError, among them `invalid-argument`, `unsupported`, `worker-failed`, `aborted`,
- * `webgpu-unavailable`, `out-of-memory`, `source-read`, `gguf-invalid`, `model-unsupported`; then
+ * `webgpu-unavailable`, `wasm-unavailable`, `out-of-memory`, `source-read`, `gguf-invalid`, `model-unsupported`; then
  * nothing is left behind.
  */
 export async function createEngine(options: EngineOptions): Promise<QuireEngine> {

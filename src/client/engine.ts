@@ -10,8 +10,12 @@ import { invalidField, wellFormed } from "./validate.ts";
 /** The page's handle of a loaded engine. */
 export class ClientEngine implements QuireEngine {
   readonly model: ModelInfo;
-  readonly adapter: LoadedModel["adapter"];
   readonly backend: LoadedModel["backend"];
+  readonly backendReason: string;
+  readonly precision: LoadedModel["precision"];
+  readonly threads: number;
+  readonly simd: LoadedModel["simd"];
+  readonly adapter: LoadedModel["adapter"];
   readonly chat: { readonly completions: ChatCompletions };
   readonly completions: Completions;
   readonly #connection: WorkerConnection;
@@ -20,8 +24,12 @@ export class ClientEngine implements QuireEngine {
   constructor(connection: WorkerConnection, loaded: LoadedModel) {
     this.#connection = connection;
     this.model = loaded.model;
-    this.adapter = loaded.adapter;
     this.backend = loaded.backend;
+    this.backendReason = loaded.backendReason;
+    this.precision = loaded.precision;
+    this.threads = loaded.threads;
+    this.simd = loaded.simd;
+    this.adapter = loaded.adapter;
     this.chat = { completions: createChatCompletions(connection, loaded.model.name) };
     this.completions = createCompletions(connection, loaded.model.name);
   }

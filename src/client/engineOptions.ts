@@ -13,7 +13,9 @@ import {
 
 /** Options of `createEngine`, checked. */
 export interface ParsedOptions {
+  /** A new one with each call; throws at the second where `canStartMore` is false. */
   readonly createWorker: () => Worker;
+  readonly canStartMore: boolean;
   readonly timeoutMs: number;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: ((progress: LoadProgress) => void) | undefined;
@@ -27,6 +29,8 @@ const ENGINE_FIELDS = new Set([
   "chatTemplate",
   "backend",
   "precision",
+  "threads",
+  "simd",
   "kvCacheBytes",
   "kvCacheBlocks",
   "kvCacheDtype",
@@ -41,18 +45,15 @@ const ENGINE_FIELDS = new Set([
 const DEFAULT_TIMEOUT_MS = 30_000;
 const DEFAULT_MAX_SEQUENCES = 16;
 const MAX_SEQUENCES = 256;
+/** More add little: a step's pieces are too small, and memory is shared. */
+const MAX_DEFAULT_THREADS = 8;
+const MAX_THREADS = 64;
 
 /** Throws `invalid-argument`, `unsupported`. */
 export function readEngineOptions(value: unknown): ParsedOptions {
   const fields = readObject(value, "options");
   refuseUnknown(fields, ENGINE_FIELDS);
-  const backend = readChoice(fields, "backend", ["auto", "webgpu", "wasm"]) ?? "auto";
-  if (backend === "wasm") {
-    throw unsupportedField('backend: "wasm"', 'Use "webgpu" or "auto".');
-  }
-  const precision = fields["precision"];
-  if (precision === "fast") throw unsupportedField('precision: "fast"', 'Use "exact".');
-  readChoice(fields, "precision", ["exact"]);
+  const backend = readBackend(fields);
   const chatTemplate = fields["chatTemplate"] ?? undefined;
   if (chatTemplate !== undefined && typeof chatTemplate !== "string") {
     throw invalidField("chatTemplate", chatTemplate, "a text (Jinja source)");
@@ -69,14 +70,16 @@ export function readEngineOptions(value: unknown): ParsedOptions {
   }
   const sequences = { min: 1, max: MAX_SEQUENCES, integer: true };
   const { origin, source } = readModel(fields["model"]);
+  const worker = readWorkerOptions(fields);
   return {
-    ...readWorkerOptions(fields),
+    ...worker,
     onProgress: onProgress as ParsedOptions["onProgress"],
     source,
     request: {
       model: origin,
       chatTemplate,
-      backend,
+      ...backend,
+      canOpenThreads: worker.canStartMore,
       kvCacheBytes,
       kvCacheBlocks,
       kvCacheDtype: readChoice(fields, "kvCacheDtype", ["f16", "f32"]) ?? "f16",
@@ -86,29 +89,70 @@ export function readEngineOptions(value: unknown): ParsedOptions {
   };
 }
 
+/** Options that say what computes. Those of WASM go with `auto` too, which may choose it. */
+function readBackend(
+  fields: Fields,
+): Pick<LoadRequest, "backend" | "precision" | "threads" | "simd"> {
+  const backend = readChoice(fields, "backend", ["auto", "webgpu", "wasm"]) ?? "auto";
+  const precision = readChoice(fields, "precision", ["exact", "fast"]);
+  const range = { min: 1, max: MAX_THREADS, integer: true };
+  const threads = readNumber(fields, "threads", range);
+  const simd = readChoice(fields, "simd", ["auto", "plain"]);
+  if (backend === "webgpu") {
+    if (precision === "fast") {
+      const advice = 'WebGPU computes exactly: leave it out, or use `backend: "wasm"`.';
+      throw unsupportedField('precision: "fast"', advice);
+    }
+    for (const [name, value] of Object.entries({ threads, simd })) {
+      if (value === undefined) continue;
+      throw unsupportedField(name, 'With `backend: "webgpu"` leave it out: it is WASM\'s.');
+    }
+  }
+  const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
+  return {
+    backend,
+    precision,
+    threads: threads ?? Math.min(cores, MAX_DEFAULT_THREADS),
+    simd: simd ?? "auto",
+  };
+}
+
 export function readWorkerOptions(
   fields: Fields,
-): Pick<ParsedOptions, "createWorker" | "timeoutMs" | "signal"> {
+): Pick<ParsedOptions, "createWorker" | "canStartMore" | "timeoutMs" | "signal"> {
   const range = { min: 1, max: 2 ** 31 - 1 };
   return {
-    createWorker: readWorker(fields["worker"]),
+    ...readWorker(fields["worker"]),
     timeoutMs: readNumber(fields, "workerTimeoutMs", range) ?? DEFAULT_TIMEOUT_MS,
     signal: readSignal(fields, "signal"),
   };
 }
 
-function readWorker(value: unknown): () => Worker {
-  if (value === undefined || value === null) return createInlineWorker;
-  const create = typeof value === "function" ? (value as () => unknown) : () => value;
-  return () => {
+function readWorker(value: unknown): Pick<ParsedOptions, "createWorker" | "canStartMore"> {
+  if (value === undefined || value === null) {
+    return { createWorker: createInlineWorker, canStartMore: true };
+  }
+  if (typeof value === "string" || value instanceof URL) {
+    const { href } = resolveUrl(value, "worker");
+    const createWorker = () => new Worker(href, { name: "quire", type: "module" });
+    return { createWorker, canStartMore: true };
+  }
+  const canStartMore = typeof value === "function";
+  const create = canStartMore ? (value as () => unknown) : () => value;
+  const made = new WeakSet<object>();
+  const createWorker = () => {
     const worker = create();
     // By shape and not by instanceof: a worker may come from another realm.
     const { postMessage, terminate } = Object(worker) as Partial<Worker>;
-    if (typeof postMessage === "function" && typeof terminate === "function") {
-      return worker as Worker;
+    const isWorker = typeof postMessage === "function" && typeof terminate === "function";
+    if (!isWorker || made.has(worker as Worker)) {
+      const allowed = "a Worker, a function that returns a new one each time, or a script's URL";
+      throw invalidField("worker", isWorker ? "the same again" : worker, allowed);
     }
-    throw invalidField("worker", worker, "a Worker or a function that returns one");
+    made.add(worker as Worker);
+    return worker as Worker;
   };
+  return { createWorker, canStartMore };
 }
 
 function readModel(value: unknown): { origin: ModelOrigin; source?: ByteSource } {
@@ -129,16 +173,19 @@ function readModel(value: unknown): { origin: ModelOrigin; source?: ByteSource }
   return { origin: { kind: "page", name, byteLength }, source };
 }
 
-/** Relative to the page: a worker made from a blob has no base of its own. */
 function readUrl(value: string | URL): ModelOrigin {
-  let url: URL;
-  try {
-    url = new URL(value, globalThis.document?.baseURI);
-  } catch {
-    throw invalidField("model", String(value), "a valid URL");
-  }
+  const url = resolveUrl(value, "model");
   if (url.protocol !== "http:" && url.protocol !== "https:") {
     throw invalidField("model", url.href, "an http or https URL (pass a file as File or Blob)");
   }
   return { kind: "url", url: url.href };
+}
+
+/** Relative to the page: a worker made from a blob has no base of its own. */
+function resolveUrl(value: string | URL, field: string): URL {
+  try {
+    return new URL(value, globalThis.document?.baseURI);
+  } catch {
+    throw invalidField(field, String(value), "a valid URL");
+  }
 }

@@ -41,6 +41,7 @@ export const COMMON_FIELDS = [
   "repetition_penalty",
   "logit_bias",
   "logprobs",
+  "prompt_logprobs",
   "return_token_ids",
   "stream",
   "stream_options",
@@ -82,13 +83,17 @@ export function readCallOptions(fields: Fields): CallOptions {
 
 /** `logprobs` is read by the caller: chat and plain completions differ there. */
 export function readSettings(fields: Fields, logprobs: number | undefined): RequestSettings {
+  const promptLogprobs = readLogprobCount(fields, "prompt_logprobs");
+  // Without an answer something must be asked about the prompt.
+  const leastTokens = promptLogprobs === undefined ? 1 : 0;
   return {
     n: readNumber(fields, "n", { min: 1, max: MAX_CHOICES, integer: true }) ?? 1,
-    maxTokens: readMaxTokens(fields),
+    maxTokens: readMaxTokens(fields, leastTokens),
     stop: readStop(fields["stop"]),
     stopTokenIds: readTokenIds(fields, "stop_token_ids"),
     ignoreEos: readBoolean(fields, "ignore_eos") ?? false,
     sampling: readSampling(fields, logprobs),
+    promptLogprobs,
   };
 }
 
@@ -128,8 +133,8 @@ function readTokenIds(fields: Fields, field: string): readonly number[] {
   return value === undefined || value === null ? [] : checkTokenIds(value, field);
 }
 
-function readMaxTokens(fields: Fields): number | undefined {
-  const range = { min: 1, max: MAX_TOKEN_ID, integer: true };
+function readMaxTokens(fields: Fields, min: number): number | undefined {
+  const range = { min, max: MAX_TOKEN_ID, integer: true };
   const old = readNumber(fields, "max_tokens", range);
   const current = readNumber(fields, "max_completion_tokens", range);
   if (old !== undefined && current !== undefined && old !== current) {

@@ -1,8 +1,9 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import type { AdapterSummary, ByteSource, EngineStats, LoadProgress } from "../worker/protocol.ts";
+import type { BackendInfo, ByteSource, EngineStats, LoadProgress } from "../worker/protocol.ts";
 
 export type {
   AdapterSummary,
+  BackendInfo,
   ByteSource,
   EngineStats,
   LoadProgress,
@@ -10,7 +11,7 @@ export type {
 } from "../worker/protocol.ts";
 
 // OpenAI's shapes, as own structural types: the supported fields and no others. Fields beyond
-// OpenAI's (top_k, min_p, repetition_penalty, stop_token_ids, ignore_eos, return_token_ids) have
+// OpenAI's (top_k, min_p, repetition_penalty, stop_token_ids, ignore_eos, prompt_logprobs, return_token_ids) have
 // vLLM's names and meanings.
 
 // --- Creating an engine ---
@@ -24,10 +25,30 @@ export interface EngineOptions {
   readonly model: string | URL | Blob | ArrayBuffer | ByteSource;
   /** Jinja source of a chat template; instead of the file's own. */
   readonly chatTemplate?: string;
-  /** `auto` (default) is `webgpu`; `wasm` is not built yet and rejects with `unsupported`. */
+  /**
+   * `webgpu` takes any adapter, also one that is software. `wasm`: WebAssembly SIMD on the CPU. `auto`
+   * (default) is WebGPU on an adapter that is no software and computes right, else WASM. It is chosen
+   * when the engine starts; `stats().backendReason` says why.
+   */
   readonly backend?: "auto" | "webgpu" | "wasm";
-  /** `exact` (default): float32 arithmetic. Other values reject with `unsupported`. */
-  readonly precision?: "exact";
+  /**
+   * `exact`: float32 arithmetic. `fast`: activations of linear layers may be rounded to 8 bits, which
+   * WASM makes use of; WebGPU has exact kernels only and, where `auto` chooses it, computes exactly
+   * all the same. Default: `exact` on WebGPU, `fast` on WASM. `fast` with `backend: "webgpu"` rejects
+   * with `unsupported`. `stats().precision` says which it is.
+   */
+  readonly precision?: "exact" | "fast";
+  /**
+   * Threads of the WASM back end in all, 1 to 64; default: the processor's, at most 8. It has one
+   * where the page is not cross-origin isolated (COOP and COEP headers), or where `worker` is a
+   * Worker. With `backend: "webgpu"` an `unsupported` error.
+   */
+  readonly threads?: number;
+  /**
+   * WASM instructions: relaxed SIMD where the browser has it (`auto`, default) or SIMD128 only
+   * (`plain`). Results are the same. With `backend: "webgpu"` an `unsupported` error.
+   */
+  readonly simd?: "auto" | "plain";
   /** Bytes of memory for keys and values; default 256 MiB, or what `maxSequences` full contexts need. */
   readonly kvCacheBytes?: number;
   /** The same budget as a number of blocks; not together with `kvCacheBytes`. */
@@ -39,11 +60,13 @@ export interface EngineOptions {
   /** Most sequences that generate at the same time (others wait): 1 to 256, default 16. */
   readonly maxSequences?: number;
   /**
-   * The worker that runs the engine, made from `quire/worker`; default: one inlined in the library,
-   * which needs a Content-Security-Policy with `worker-src blob:`. The engine owns it and ends it.
+   * The script of `quire/worker`, for engine and threads: its URL, relative to the page; or a function
+   * that returns a new Worker made from it each time; or one such Worker, which leaves WASM with one
+   * thread. Default: inlined in the library, which needs a Content-Security-Policy with
+   * `worker-src blob:`. The engine owns its workers and ends them.
    */
-  readonly worker?: Worker | (() => Worker);
-  /** Milliseconds that the worker may take to start; default 30,000. */
+  readonly worker?: string | URL | Worker | (() => Worker);
+  /** Milliseconds that a worker may take to start; default 30,000. */
   readonly workerTimeoutMs?: number;
   /** Aborts loading: `createEngine` rejects with `aborted` and leaves nothing behind. */
   readonly signal?: AbortSignal;
@@ -53,8 +76,8 @@ export interface EngineOptions {
 
 /** How a function that starts a worker may be told to. */
 export interface WorkerOptions {
-  /** The worker to use instead of the inlined one; it is ended with the call. */
-  readonly worker?: Worker | (() => Worker);
+  /** As in EngineOptions; it is ended with the call. */
+  readonly worker?: string | URL | Worker | (() => Worker);
   /** Milliseconds that the worker may take to start; default 30,000. */
   readonly workerTimeoutMs?: number;
   readonly signal?: AbortSignal;
@@ -79,11 +102,8 @@ export interface ModelInfo {
 }
 
 /** A model, loaded in a worker. Made by `createEngine`. */
-export interface QuireEngine {
+export interface QuireEngine extends BackendInfo {
   readonly model: ModelInfo;
-  /** Null where no adapter is involved. */
-  readonly adapter: AdapterSummary | null;
-  readonly backend: EngineStats["backend"];
   readonly chat: { readonly completions: ChatCompletions };
   readonly completions: Completions;
   /** Token ids of a text; with `specialTokens`, texts of control tokens become those tokens. */
@@ -92,7 +112,7 @@ export interface QuireEngine {
   detokenize(tokens: readonly number[]): Promise<string>;
   stats(): Promise<EngineStats>;
   /**
-   * Ends every request with `disposed`, frees the GPU and ends the worker. Idempotent: every call
+   * Ends every request with `disposed`, frees the back end and ends the workers. Idempotent: every call
    * resolves when that is done.
    */
   dispose(): Promise<void>;
@@ -133,7 +153,10 @@ export interface CompletionStream<Chunk> extends AsyncIterable<Chunk> {
 export interface SamplingFields {
   /** Accepted for compatibility: an engine has one model. */
   readonly model?: string | null;
-  /** Most tokens to generate; default: up to the context. Alias of `max_completion_tokens`. */
+  /**
+   * Most tokens to generate; default: up to the context. At least 1, but 0 with `prompt_logprobs`. Alias of
+   * `max_completion_tokens`.
+   */
   readonly max_tokens?: number | null;
   /** 0 to 2; default 1. 0 always takes the likeliest token. */
   readonly temperature?: number | null;
@@ -161,6 +184,12 @@ export interface SamplingFields {
   readonly repetition_penalty?: number | null;
   /** Token id to a bias of -100 to 100. */
   readonly logit_bias?: Readonly<Record<string, number>> | null;
+  /**
+   * 0 to 20: log-probabilities of the prompt's tokens, each after those before it, and of that many
+   * likeliest ones in its place. With it `max_tokens` may be 0: the prompt is judged and nothing generated.
+   * Such a prompt is computed whole, also where its keys and values are in the pool.
+   */
+  readonly prompt_logprobs?: number | null;
   /** True: choices and chunks carry `token_ids`. */
   readonly return_token_ids?: boolean | null;
   readonly stream_options?: { readonly include_usage?: boolean | null } | null;
@@ -239,6 +268,20 @@ export interface TokenLogprob extends TopLogprob {
   top_logprobs: TopLogprob[];
 }
 
+/**
+ * One entry for each of the prompt's tokens: null for the first, then token ids to log-probabilities, of the
+ * prompt's token and of the likeliest ones. JavaScript lists such keys by number: go by `rank`.
+ */
+export type PromptLogprobs = (Record<number, PromptLogprob> | null)[];
+
+export interface PromptLogprob {
+  logprob: number;
+  /** The token's place among all: 1 = the likeliest. */
+  rank: number;
+  /** The token by itself; a token may hold part of a character. */
+  decoded_token: string;
+}
+
 export interface ChatLogprobs {
   content: TokenLogprob[];
   refusal: null;
@@ -263,6 +306,8 @@ export interface ChatCompletion {
   model: string;
   choices: ChatChoice[];
   usage: CompletionUsage;
+  /** With `prompt_logprobs`. Of the prompt as the chat template made it. */
+  prompt_logprobs?: PromptLogprobs;
 }
 
 export interface ChatChunkChoice {
@@ -283,6 +328,8 @@ export interface ChatCompletionChunk {
   model: string;
   /** One entry; none in the usage chunk. */
   choices: ChatChunkChoice[];
+  /** With `prompt_logprobs`, in the first chunk. */
+  prompt_logprobs?: PromptLogprobs;
   /** Set in the last chunk with `stream_options.include_usage`; null in the others then. */
   usage?: CompletionUsage | null;
 }
@@ -300,6 +347,8 @@ export interface CompletionChoice {
   index: number;
   text: string;
   logprobs: CompletionLogprobs | null;
+  /** With `prompt_logprobs`; the same in all choices of a prompt. */
+  prompt_logprobs?: PromptLogprobs;
   finish_reason: FinishReason;
   stop_reason: string | number | null;
   token_ids?: number[];
@@ -320,6 +369,8 @@ export interface CompletionChunkChoice {
   /** New text; may be empty. */
   text: string;
   logprobs: CompletionLogprobs | null;
+  /** With `prompt_logprobs`, in the first chunk of a choice. */
+  prompt_logprobs?: PromptLogprobs;
   finish_reason: FinishReason | null;
   stop_reason?: string | number | null;
   token_ids?: number[];

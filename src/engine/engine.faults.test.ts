@@ -137,7 +137,7 @@ describe("Engine: failures", () => {
     const second = world.engine.step();
     world.replaceExecutor();
     await world.step();
-    settle[0]?.resolve({ tokens: [1], logprobs: [undefined] });
+    settle[0]?.resolve({ tokens: [1], logprobs: [undefined], scores: [] });
     settle[1]?.reject(new Error("lost"));
     expect(await first).toEqual([]);
     expect(await second).toEqual([]);
@@ -147,9 +147,10 @@ describe("Engine: failures", () => {
 
   it("refuses a result that does not answer the step, and recovers", async () => {
     const results: StepResult[] = [
-      { tokens: [], logprobs: [] },
-      { tokens: [-5], logprobs: [undefined] },
-      { tokens: [Number.NaN], logprobs: [undefined] },
+      { tokens: [], logprobs: [], scores: [] },
+      { tokens: [-5], logprobs: [undefined], scores: [] },
+      { tokens: [Number.NaN], logprobs: [undefined], scores: [] },
+      { tokens: [1], logprobs: [undefined], scores: [{ logprob: -1, rank: 1, top: [] }] },
     ];
     const world = new EngineWorld();
     world.add("a", tokens(5));

@@ -16,10 +16,14 @@ const add = fc.record({
   kind: fc.constant("add" as const),
   prompt,
   n: fc.integer({ min: 1, max: 3 }),
-  maxTokens: fc.integer({ min: 1, max: 20 }),
+  maxTokens: fc.integer({ min: 0, max: 20 }),
   seed: fc.nat(3),
   penalty: fc.boolean(),
   ignoreEos: fc.boolean(),
+  promptLogprobs: fc.oneof(
+    { weight: 3, arbitrary: fc.constant(undefined) },
+    { weight: 1, arbitrary: fc.nat(2) },
+  ),
 });
 
 const pick = fc.nat(50);
@@ -60,15 +64,19 @@ class History {
   }
 
   add(fields: Omit<typeof add extends fc.Arbitrary<infer T> ? T : never, "kind">): void {
-    const { prompt: promptTokens, n, maxTokens, seed, ignoreEos, penalty } = fields;
+    const { prompt: promptTokens, n, seed, ignoreEos, penalty, promptLogprobs } = fields;
+    const maxTokens =
+      promptLogprobs === undefined ? Math.max(1, fields.maxTokens) : fields.maxTokens;
     const sampling = withSeed(seed, penalty ? { repetitionPenalty: 1.2 } : {});
     try {
-      this.world.add(this.numAdded, promptTokens, { n, maxTokens, ignoreEos, sampling });
+      const request = { n, maxTokens, ignoreEos, sampling, promptLogprobs };
+      this.world.add(this.numAdded, promptTokens, request);
       this.numAdded += 1;
     } catch (error) {
       const { maxContext, numBlocks, blockSize } = this.world.sizes;
       const length = Math.min(promptTokens.length + maxTokens, maxContext);
-      const fits = promptTokens.length < maxContext && length <= numBlocks * blockSize;
+      const least = promptTokens.length + Math.min(1, maxTokens);
+      const fits = least <= maxContext && length <= numBlocks * blockSize;
       if (!(error instanceof QuireError) || fits) throw error;
     }
   }
@@ -96,7 +104,8 @@ class History {
     else if (op.kind === "continue" && this.numAdded > 0) {
       const { request, tokens } = world.of(op.pick % this.numAdded);
       const history = [...request.promptTokens, ...tokens, ...op.prompt];
-      this.add({ prompt: history, n: 1, maxTokens: 5, seed: 1, ignoreEos: true, penalty: false });
+      const plain = { n: 1, maxTokens: 5, seed: 1, ignoreEos: true, penalty: false };
+      this.add({ ...plain, prompt: history, promptLogprobs: undefined });
     } else if (op.kind === "step") {
       await this.steps(op.times);
     } else if (op.kind === "flight") {
@@ -117,6 +126,7 @@ it("over random histories the books stay right, every request ends, and tokens d
   let steps = 0;
   let forced = 0;
   let hits = 0;
+  let scored = 0;
   await fc.assert(
     fc.asyncProperty(
       sizes,
@@ -134,6 +144,7 @@ it("over random histories the books stay right, every request ends, and tokens d
         steps += stats.steps;
         forced += history.numForced;
         hits += stats.prefixCacheHits;
+        for (const { promptScores } of world.received.values()) scored += promptScores?.length ?? 0;
       },
     ),
     { numRuns: 1000 },
@@ -142,4 +153,5 @@ it("over random histories the books stay right, every request ends, and tokens d
   expect(steps).toBeGreaterThan(10_000);
   expect(forced).toBeGreaterThan(250);
   expect(hits).toBeGreaterThan(7000);
+  expect(scored).toBeGreaterThan(1900);
 }, 60_000);

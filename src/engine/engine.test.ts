@@ -95,7 +95,9 @@ describe("Engine: answers", () => {
   it("passes log-probabilities on beside their tokens", async () => {
     const logprobs = { logprob: -0.5, top: [{ token: 5, logprob: -0.5 }] };
     const executor = {
-      submit: () => ({ result: Promise.resolve({ tokens: [5], logprobs: [logprobs] }) }),
+      submit: () => ({
+        result: Promise.resolve({ tokens: [5], logprobs: [logprobs], scores: [] }),
+      }),
     };
     const world = new EngineWorld();
     world.engine.replaceExecutor(executor);

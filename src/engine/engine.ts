@@ -229,6 +229,12 @@ export class Engine {
 
   #postprocess(scheduled: ScheduledStep, result: StepResult): readonly SequenceOutput[] {
     const outputs: SequenceOutput[] = [];
+    const { scores, rows } = scheduled.step;
+    for (const [i, sequence] of scheduled.scoredSequences.entries()) {
+      // As below. What was preempted computes and scores these rows again.
+      if (sequence.status !== "running") continue;
+      sequence.promptScores![rows[scores[i]!.row]!.position] = result.scores[i]!;
+    }
     for (const [i, sequence] of scheduled.sampledSequences.entries()) {
       // Ended or preempted while the step was in flight: the sample is void.
       if (sequence.status !== "running") continue;
@@ -238,6 +244,7 @@ export class Engine {
   }
 
   #append(sequence: Sequence, token: number, logprobs: TokenLogprobs | undefined): SequenceOutput {
+    if (sequence.maxTokens === 0) return this.#finish(sequence, "length"); // only the prompt was asked about
     if (sequence.stopTokens.has(token)) {
       sequence.stopToken = token;
       return this.#finish(sequence, "stop");
@@ -274,14 +281,15 @@ export class Engine {
   }
 }
 
-function checkResult({ step }: ScheduledStep, { tokens, logprobs }: StepResult): void {
+function checkResult({ step }: ScheduledStep, { tokens, logprobs, scores }: StepResult): void {
   const { length } = step.samples;
   const valid =
     tokens.length === length &&
     logprobs.length === length &&
+    scores.length === step.scores.length &&
     tokens.every((token) => Number.isInteger(token) && token >= 0);
   invariant(
     valid,
-    `The back end answered step ${step.id} with ${tokens.length} tokens (${tokens.join(", ")}) and ${logprobs.length} log-probability lists for ${length} samples.`,
+    `The back end answered step ${step.id} with ${tokens.length} tokens (${tokens.join(", ")}), ${logprobs.length} log-probability lists and ${scores.length} scores for ${length} samples and ${step.scores.length} scores.`,
   );
 }

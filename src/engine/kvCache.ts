@@ -30,8 +30,8 @@ export class KvCache {
    */
   admit(sequence: Sequence): boolean {
     const numBlocks = Math.ceil(sequence.numTokens / this.#blockSize);
-    // The last token is always computed: its logits are wanted, and only its row gives them.
-    const maxHits = Math.floor((sequence.numTokens - 1) / this.#blockSize);
+    // Logits that are wanted come from computed rows only: the last token's, and the prompt's for its scores.
+    const maxHits = Math.floor(sequence.firstNeededRow / this.#blockSize);
     if (this.#pool.numFree === 0) return false; // at least one block is always new
     const hits = this.#prefixes.find(sequence.tokens, maxHits);
     const numNew = numBlocks - hits.length;

@@ -10,12 +10,17 @@ export interface EngineRequest {
   readonly promptTokens: readonly number[];
   /** Samples; sample i uses seed + i. */
   readonly n: number;
-  /** Most output tokens of a sample; clipped to what the context leaves. */
+  /** Most output tokens of a sample; clipped to what the context leaves. 0 only with `promptLogprobs`. */
   readonly maxTokens: number;
   /** Tokens that end a sample, besides the model's end tokens. */
   readonly stopTokenIds: readonly number[];
   /** Treat the model's end tokens as any other token. Default false. */
   readonly ignoreEos?: boolean;
+  /**
+   * Log-probabilities of the prompt's tokens: undefined = none, 0 = the tokens' own, n = also of the n
+   * best in their places. They are computed once and come with the first output of the first sample.
+   */
+  readonly promptLogprobs?: number;
   readonly sampling: SamplingParams;
 }
 
@@ -46,10 +51,12 @@ export function createRequest(
   checkFields(request);
   const promptTokens = request.promptTokens.length;
   const { maxContext, numBlocks, blockSize } = limits;
-  if (promptTokens + 1 > maxContext) {
+  const room = request.maxTokens === 0 ? maxContext : maxContext - 1;
+  if (promptTokens > room) {
+    const answer = room < maxContext ? ", one of them for the answer" : "";
     throw new QuireError(
       "context-overflow",
-      `The prompt has ${promptTokens} tokens; the context holds ${maxContext}, one of them for the answer. Shorten the prompt.`,
+      `The prompt has ${promptTokens} tokens; the context holds ${maxContext}${answer}. Shorten the prompt.`,
       { promptTokens, maxContext },
     );
   }
@@ -74,6 +81,7 @@ export function createRequest(
         promptTokens: request.promptTokens,
         maxTokens,
         stopTokens,
+        promptLogprobs: index === 0 ? request.promptLogprobs : undefined,
         sampling: { ...request.sampling, seed: addToSeed(request.sampling.seed, index) },
       }),
   );
@@ -95,7 +103,9 @@ function checkFields(request: EngineRequest): void {
     }
   }
   checkCount("n", request.n);
-  checkCount("maxTokens", request.maxTokens);
+  if (request.maxTokens !== 0 || request.promptLogprobs === undefined) {
+    checkCount("maxTokens", request.maxTokens);
+  }
 }
 
 /** Throws `invalid-argument` unless `value` is an integer >= 1. */

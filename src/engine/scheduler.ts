@@ -8,7 +8,7 @@ import { type ScheduledStep, StepBuilder } from "./stepBuilder.ts";
 export interface SchedulerOptions {
   readonly numBlocks: number;
   readonly blockSize: number;
-  /** Slots of the back end: most sequences that run at once. */
+  /** Slots of the back end: most sequences that run at once, and most rows of a step with logits. */
   readonly maxSequences: number;
   readonly budget: StepBudget;
 }
@@ -130,11 +130,26 @@ export class Scheduler {
   /** Next chunks of the sequences that lack more than one token; they hold their blocks already. */
   #schedulePrompts(builder: StepBuilder, maxRows: number): void {
     for (let sequence = this.running.first; sequence !== undefined; sequence = sequence.next) {
-      if (builder.numRows === maxRows) return;
-      const { numMissingTokens } = sequence;
-      if (numMissingTokens === 0) continue; // scheduled above
-      this.#scheduleRows(sequence, Math.min(numMissingTokens, maxRows - builder.numRows), builder);
+      if (this.#isFull(builder, maxRows)) return;
+      if (sequence.numMissingTokens === 0) continue; // scheduled above
+      this.#scheduleChunk(sequence, builder, maxRows);
     }
+  }
+
+  /** A chunk that lacks room for rows or logits fills the step, so that nobody behind it overtakes. */
+  #scheduleChunk(sequence: Sequence, builder: StepBuilder, maxRows: number): void {
+    let count = Math.min(sequence.numMissingTokens, maxRows - builder.numRows);
+    if (sequence.lacksScores) {
+      // From the first row that is needed on, every row's logits are: scores, then the sample.
+      const first = Math.max(sequence.firstNeededRow, sequence.numComputedTokens);
+      const end = first + this.#maxSequences - builder.numLogits;
+      count = Math.min(count, end - sequence.numComputedTokens);
+    }
+    this.#scheduleRows(sequence, count, builder);
+  }
+
+  #isFull(builder: StepBuilder, maxRows: number): boolean {
+    return builder.numRows === maxRows || builder.numLogits === this.#maxSequences;
   }
 
   /**
@@ -143,7 +158,7 @@ export class Scheduler {
    * had, and one of them is gone.
    */
   #admitWaiting(builder: StepBuilder, maxRows: number): void {
-    while (this.#freeSlots.length > 0 && builder.numRows < maxRows) {
+    while (this.#freeSlots.length > 0 && !this.#isFull(builder, maxRows)) {
       const sequence = this.waiting.first;
       if (sequence === undefined || !this.kvCache.admit(sequence)) return;
       this.waiting.remove(sequence);
@@ -156,8 +171,7 @@ export class Scheduler {
         this.prefixCacheHits += sequence.numComputedTokens;
       }
       builder.addSlotReset(sequence);
-      const count = Math.min(sequence.numMissingTokens, maxRows - builder.numRows);
-      this.#scheduleRows(sequence, count, builder);
+      this.#scheduleChunk(sequence, builder, maxRows);
     }
   }
 

@@ -1,5 +1,6 @@
 import type { PrefixNode } from "./prefixCache.ts";
 import type { SamplingParams } from "./sampling.ts";
+import type { TokenScore } from "./step.ts";
 
 export type RequestId = string | number;
 
@@ -13,10 +14,12 @@ export interface SequenceOptions {
   /** Place in the queue of all sequences ever added; lower came first. */
   readonly arrival: number;
   readonly promptTokens: readonly number[];
-  /** Most output tokens, already clipped to the context. >= 1. */
+  /** Most output tokens, already clipped to the context. 0: it ends when its prompt is computed. */
   readonly maxTokens: number;
   /** Tokens that end the sequence and are not part of its output. */
   readonly stopTokens: ReadonlySet<number>;
+  /** Best tokens to report in the place of each of the prompt's tokens; undefined = no scores. */
+  readonly promptLogprobs?: number | undefined;
   readonly sampling: SamplingParams;
 }
 
@@ -34,6 +37,8 @@ export class Sequence {
   readonly numPromptTokens: number;
   readonly maxTokens: number;
   readonly stopTokens: ReadonlySet<number>;
+  /** Best tokens that each prompt score names. */
+  readonly numTopScores: number;
   readonly sampling: SamplingParams;
 
   /** Prompt and output; all values are known. */
@@ -44,6 +49,11 @@ export class Sequence {
   stopToken: number | undefined;
   /** Prompt tokens found in the prefix cache at the first admission; undefined before it. */
   cachedTokens: number | undefined;
+  /**
+   * Scores of the prompt's tokens from the second on, as far as they have come: entry i is what the row
+   * of position i says of the token after it. Undefined if none are wanted or they were delivered.
+   */
+  promptScores: TokenScore[] | undefined;
 
   /** Where its state lives in the back end, while running. */
   slot = NO_SLOT;
@@ -68,6 +78,8 @@ export class Sequence {
     this.numPromptTokens = options.promptTokens.length;
     this.maxTokens = options.maxTokens;
     this.stopTokens = options.stopTokens;
+    this.numTopScores = options.promptLogprobs ?? 0;
+    this.promptScores = options.promptLogprobs === undefined ? undefined : [];
     this.sampling = options.sampling;
     this.tokens = [...options.promptTokens];
   }
@@ -83,5 +95,23 @@ export class Sequence {
   /** Tokens that still need a row: 1 while decoding, more while a prompt or a resume is computed. */
   get numMissingTokens(): number {
     return this.tokens.length - this.numComputedTokens;
+  }
+
+  /** Whether prompt scores are still to come. */
+  get lacksScores(): boolean {
+    return this.promptScores !== undefined && this.promptScores.length < this.numPromptTokens - 1;
+  }
+
+  /** The first position whose logits are wanted: K and V of those before it may come from the prefix cache. */
+  get firstNeededRow(): number {
+    return this.lacksScores ? this.promptScores!.length : this.tokens.length - 1;
+  }
+
+  /** Hands the prompt's scores out, once all are there; undefined before and after. */
+  takePromptScores(): readonly TokenScore[] | undefined {
+    if (this.lacksScores) return undefined;
+    const scores = this.promptScores;
+    this.promptScores = undefined;
+    return scores;
   }
 }

@@ -1,5 +1,5 @@
 import type { FinishReason, RequestId, Sequence } from "./sequence.ts";
-import type { TokenLogprobs } from "./step.ts";
+import type { TokenLogprobs, TokenScore } from "./step.ts";
 
 /** News of one sequence. */
 export interface SequenceOutput {
@@ -10,6 +10,11 @@ export interface SequenceOutput {
   readonly tokens: readonly number[];
   /** One for each of `tokens`, if the sampling parameters ask for them. */
   readonly logprobs?: readonly TokenLogprobs[];
+  /**
+   * Scores of the prompt's tokens from the second on, if they were asked for: once, in the first output
+   * of sample 0. Missing if it was ended before its prompt was computed.
+   */
+  readonly promptScores?: readonly TokenScore[];
   /** Set in the sequence's last output. */
   readonly finishReason: FinishReason | undefined;
   /** The token that ended it, if one did. */
@@ -34,6 +39,7 @@ export function outputOf(
     index: sequence.index,
     tokens,
     logprobs,
+    promptScores: sequence.takePromptScores(),
     finishReason: sequence.finishReason,
     stopToken: sequence.stopToken,
     promptTokens: sequence.numPromptTokens,

@@ -41,6 +41,18 @@ export interface StepSample {
   readonly position: number;
 }
 
+/**
+ * A row whose logits are wanted to judge a token that is known: a prompt's, after the tokens before it.
+ * Changes no sampling state and draws nothing.
+ */
+export interface StepScore {
+  /** Index into `Step.rows`; never a sampled row. */
+  readonly row: number;
+  readonly token: number;
+  /** Best tokens to report besides, 0..MAX_LOGPROBS. */
+  readonly top: number;
+}
+
 /** One forward pass over a batch of rows: all that a back end needs to run it. Holds no tensor. */
 export interface Step {
   /** Counts up by one a step. */
@@ -50,13 +62,21 @@ export interface Step {
   /** Rows of one sequence are adjacent and ascend in position. 1..maxRows of them. */
   readonly rows: readonly StepRow[];
   readonly samples: readonly StepSample[];
+  /** Samples and scores together are at most maxSequences: rows of logits that a back end holds. */
+  readonly scores: readonly StepScore[];
 }
 
-/** Log-probabilities (natural, of the raw logits' softmax) at one sampled token. */
+/** Log-probabilities (natural, of the raw logits' softmax) at one token. */
 export interface TokenLogprobs {
   readonly logprob: number;
   /** The n best tokens, best first, ties to the lowest id. */
   readonly top: readonly { readonly token: number; readonly logprob: number }[];
+}
+
+/** What a score says of its token. */
+export interface TokenScore extends TokenLogprobs {
+  /** The token's place among all, in the order of `top`: 1 = the best. */
+  readonly rank: number;
 }
 
 export interface StepResult {
@@ -64,6 +84,8 @@ export interface StepResult {
   readonly tokens: readonly number[];
   /** For each of `Step.samples`: set where the slot's sampling parameters ask for it. */
   readonly logprobs: readonly (TokenLogprobs | undefined)[];
+  /** One for each of `Step.scores`. */
+  readonly scores: readonly TokenScore[];
 }
 
 /** What runs steps. Steps run in the order of submission; the engine needs nothing else of a back end. */

@@ -7,13 +7,16 @@ import {
   type Step,
   type StepRow,
   type StepSample,
+  type StepScore,
 } from "./step.ts";
 
-/** A step and whom its samples belong to. */
+/** A step and whom its samples and scores belong to. */
 export interface ScheduledStep {
   readonly step: Step;
   /** One for each of `step.samples`. */
   readonly sampledSequences: readonly Sequence[];
+  /** One for each of `step.scores`. */
+  readonly scoredSequences: readonly Sequence[];
 }
 
 /** Collects what the scheduler decides into one `Step`. */
@@ -24,6 +27,8 @@ export class StepBuilder {
   readonly #rows: StepRow[] = [];
   readonly #samples: StepSample[] = [];
   readonly #sampledSequences: Sequence[] = [];
+  readonly #scores: StepScore[] = [];
+  readonly #scoredSequences: Sequence[] = [];
 
   constructor(blockSize: number) {
     this.#blockSize = blockSize;
@@ -31,6 +36,11 @@ export class StepBuilder {
 
   get numRows(): number {
     return this.#rows.length;
+  }
+
+  /** Rows whose logits are wanted. */
+  get numLogits(): number {
+    return this.#samples.length + this.#scores.length;
   }
 
   /** The sequence enters its slot: all that the back end must know about it. */
@@ -54,11 +64,15 @@ export class StepBuilder {
     this.#blockTableEntries.push({ slot, index, block: blockTable[index]! });
   }
 
-  /** Rows for the next `count` tokens to compute, and a sample if they reach the last known token. */
+  /**
+   * Rows for the next `count` tokens to compute, scores where the sequence lacks them, and a sample if
+   * the rows reach the last known token.
+   */
   addRows(sequence: Sequence, count: number): void {
     const { slot, tokens, blockTable } = sequence;
     const last = tokens.length - 1;
     const end = sequence.numComputedTokens + count;
+    const firstScored = sequence.lacksScores ? sequence.firstNeededRow : last;
     for (let position = sequence.numComputedTokens; position < end; position++) {
       const inSlot = position === last && sequence.lastTokenInSlot;
       const block = blockTable[Math.floor(position / this.#blockSize)]!;
@@ -68,6 +82,11 @@ export class StepBuilder {
         position,
         kvSlot: block * this.#blockSize + (position % this.#blockSize),
       });
+      if (position >= firstScored && position < last) {
+        const row = this.#rows.length - 1;
+        this.#scores.push({ row, token: tokens[position + 1]!, top: sequence.numTopScores });
+        this.#scoredSequences.push(sequence);
+      }
     }
     if (end === tokens.length) {
       this.#samples.push({ row: this.#rows.length - 1, slot, position: end });
@@ -83,8 +102,10 @@ export class StepBuilder {
         blockTableEntries: this.#blockTableEntries,
         rows: this.#rows,
         samples: this.#samples,
+        scores: this.#scores,
       },
       sampledSequences: this.#sampledSequences,
+      scoredSequences: this.#scoredSequences,
     };
   }
 }

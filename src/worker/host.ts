@@ -1,13 +1,15 @@
-import type { Backend } from "../backends/ops.ts";
 import { QuireError } from "../errors.ts";
 import { Detokenizer } from "../text/detokenizer.ts";
 import { createBlobSource } from "../weights/blobSource.ts";
 import type { ByteSource } from "../weights/byteSource.ts";
 import { deleteModel, listModels, openModelUrl } from "../weights/modelStore.ts";
+import type { ChosenBackend } from "./chooseBackend.ts";
 import { type LoadedParts, loadModel, monotonic } from "./loadedModel.ts";
 import { PageSource } from "./pageSource.ts";
+import { PageThreads } from "./pageThreads.ts";
 import { checkRequestTokenIds, checkTokenId, encodePrompt, roomFor } from "./prompt.ts";
 import {
+  type BackendInfo,
   type ControlApi,
   type EngineStats,
   type GenerateRequest,
@@ -23,7 +25,11 @@ import { RequestText } from "./requestText.ts";
 import { createMessageYield, type MessageYield } from "./yieldToMessages.ts";
 
 export interface HostOptions {
-  readonly createBackend: (name: LoadRequest["backend"], signal: AbortSignal) => Promise<Backend>;
+  readonly createBackend: (
+    request: LoadRequest,
+    openThreads: PageThreads["open"],
+    signal: AbortSignal,
+  ) => Promise<ChosenBackend>;
   /** Posts on the stream port. */
   readonly send: (message: WorkerMessage) => void;
   /** Milliseconds of a monotonic clock; default `performance.now`. */
@@ -42,6 +48,7 @@ export class EngineHost {
   readonly #options: HostOptions;
   readonly #lifetime = new AbortController();
   readonly #messages: MessageYield;
+  readonly #threads: PageThreads;
   readonly #requests = new Map<number, RequestText>();
   #loading: Promise<LoadedParts> | undefined;
   #parts: LoadedParts | undefined;
@@ -54,6 +61,7 @@ export class EngineHost {
   constructor(options: HostOptions) {
     this.#options = options;
     this.#messages = options.messageYield ?? createMessageYield();
+    this.#threads = new PageThreads(options.send);
     this.control = {
       load: (request) => this.#reply(() => this.#load(request)),
       tokenize: (text, specialTokens) =>
@@ -77,6 +85,9 @@ export class EngineHost {
         break;
       case "readDone":
         this.#pageSource?.receive(message);
+        break;
+      case "threads":
+        this.#threads.receive(message);
     }
   }
 
@@ -95,7 +106,12 @@ export class EngineHost {
     }
     this.#request = request;
     this.#loading = loadModel(request, {
-      createBackend: (signal) => this.#options.createBackend(request.backend, signal),
+      createBackend: (signal) =>
+        this.#options.createBackend(
+          request,
+          (count, openSignal) => this.#threads.open(count, openSignal),
+          signal,
+        ),
       openSource: async (signal) => this.#openSource(request.model, signal),
       signal: this.#lifetime.signal,
       onProgress: (progress) => this.#options.send({ type: "progress", progress }),
@@ -105,7 +121,7 @@ export class EngineHost {
     this.#parts = parts;
     void parts.backend.lost.then((error) => this.#break(error));
     this.#options.send({ type: "loaded" });
-    return { backend: parts.backend.name, adapter: parts.backend.adapter, model: parts.info };
+    return { ...describeBackend(parts), model: parts.info };
   }
 
   #openSource(model: LoadRequest["model"], signal: AbortSignal): Promise<ByteSource> | ByteSource {
@@ -149,8 +165,9 @@ export class EngineHost {
         stopTokenIds: request.stopTokenIds,
         ignoreEos: request.ignoreEos,
         sampling: request.sampling,
+        promptLogprobs: request.promptLogprobs,
       });
-      this.#requests.set(requestId, new RequestText(parts.tokenizer, request, promptTokens.length));
+      this.#requests.set(requestId, new RequestText(parts.tokenizer, request, promptTokens));
       this.#options.send({ type: "accepted", requestId, promptTokens: promptTokens.length });
       void this.#loop(parts);
     } catch (error) {
@@ -206,14 +223,13 @@ export class EngineHost {
   }
 
   #stats(): EngineStats {
-    const { backend, plan, engine, info } = this.#loaded();
+    const parts = this.#loaded();
+    const { plan, engine, info } = parts;
     const { blockSize, kvCacheDtype, maxSequences } = this.#request!;
     const { weights, kvPool, scratch } = plan.memory;
     const stats = engine.stats();
     return {
-      backend: backend.name,
-      precision: "exact",
-      adapter: backend.adapter,
+      ...describeBackend(parts),
       model: info,
       memory: { weightsBytes: weights, kvPoolBytes: kvPool, scratchBytes: scratch },
       kv: {
@@ -248,4 +264,9 @@ export class EngineHost {
     parts?.backend.dispose();
     this.#messages.close();
   }
+}
+
+function describeBackend({ backend, backendReason }: LoadedParts): BackendInfo {
+  const { name, precision, threads, simd, adapter } = backend;
+  return { backend: name, backendReason, precision, threads, simd, adapter };
 }

@@ -8,6 +8,7 @@ import { type ChatTemplate, createChatTemplate, readChatTemplate } from "../text
 import { createTokenizer, type Tokenizer } from "../text/tokenizer.ts";
 import type { ByteSource } from "../weights/byteSource.ts";
 import type { GgufFile } from "../weights/gguf.ts";
+import type { ChosenBackend } from "./chooseBackend.ts";
 import type { EngineStats, LoadProgress, LoadRequest } from "./protocol.ts";
 
 /** All that a running model consists of. */
@@ -16,6 +17,7 @@ export interface LoadedParts {
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate;
   readonly backend: Backend;
+  readonly backendReason: string;
   readonly plan: Plan;
   readonly engine: Engine;
   /** Longest sequence in tokens. */
@@ -25,7 +27,7 @@ export interface LoadedParts {
 }
 
 export interface LoadContext {
-  readonly createBackend: (signal: AbortSignal) => Promise<Backend>;
+  readonly createBackend: (signal: AbortSignal) => Promise<ChosenBackend>;
   readonly openSource: (signal: AbortSignal) => Promise<ByteSource>;
   readonly signal: AbortSignal;
   readonly onProgress: (progress: LoadProgress) => void;
@@ -46,7 +48,7 @@ export async function loadModel(request: LoadRequest, context: LoadContext): Pro
     failure.abort(error);
     // Not awaited: a back end that is still coming up must not hold up the news.
     backendSoon.then(
-      (backend) => backend.dispose(),
+      ({ backend }) => backend.dispose(),
       () => {},
     );
     throw error;
@@ -57,7 +59,7 @@ async function loadParts(
   request: LoadRequest,
   context: LoadContext,
   source: ByteSource,
-  backendSoon: Promise<Backend>,
+  backendSoon: Promise<ChosenBackend>,
   signal: AbortSignal,
 ): Promise<LoadedParts> {
   const { onProgress } = context;
@@ -73,7 +75,7 @@ async function loadParts(
     kvCacheDtype: request.kvCacheDtype,
     maxSequences: request.maxSequences,
   });
-  const backend = await backendSoon;
+  const { backend, reason: backendReason } = await backendSoon;
   const builder = backend.createPlanBuilder(spec);
   recordForward(builder, model);
   const plan = await builder.finish(signal);
@@ -100,7 +102,17 @@ async function loadParts(
     hasChatTemplate: (request.chatTemplate ?? readChatTemplate(metadata)) !== undefined,
   };
   const { maxContext, blockSize } = spec;
-  return { info, tokenizer, chatTemplate, backend, plan, engine, maxContext, blockSize };
+  return {
+    info,
+    tokenizer,
+    chatTemplate,
+    backend,
+    backendReason,
+    plan,
+    engine,
+    maxContext,
+    blockSize,
+  };
 }
 
 /** Reports that never go back, whatever order the parts finish in. */

@@ -1,4 +1,4 @@
-import type { AdapterSummary, KvCacheDtype } from "../backends/ops.ts";
+import type { AdapterSummary, Backend, KvCacheDtype } from "../backends/ops.ts";
 import type { SamplingParams } from "../engine/sampling.ts";
 import { QuireError, type QuireErrorCode, type QuireErrorData } from "../errors.ts";
 import type { ByteSource } from "../weights/byteSource.ts";
@@ -11,7 +11,7 @@ export { MAX_LOGIT_BIAS, MAX_LOGPROBS } from "../engine/sampling.ts";
 export type { AdapterSummary, ByteSource, SamplingParams };
 
 /** Page and worker must come from the same build of the library. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** The first message to the worker; its answer is `ready` on the stream port. */
 export interface ConnectMessage {
@@ -21,6 +21,24 @@ export interface ConnectMessage {
   readonly stream: MessagePort;
   /** A Web Lock that the worker holds for life: the page learns by it that the worker is gone. */
   readonly lockName: string;
+}
+
+/**
+ * The first message to a further worker of the same script, which becomes a thread of the engine
+ * worker; its answer is a ThreadReady on `page`.
+ */
+export interface ThreadMessage {
+  readonly type: "thread";
+  /** Joins the thread and the engine worker. */
+  readonly port: MessagePort;
+  readonly page: MessagePort;
+  /** As in ConnectMessage. */
+  readonly lockName: string;
+}
+
+export interface ThreadReady {
+  readonly type: "ready";
+  readonly holdsLock: boolean;
 }
 
 // --- Control calls ---
@@ -61,7 +79,14 @@ export type ModelOrigin =
 export interface LoadRequest {
   readonly model: ModelOrigin;
   readonly chatTemplate: string | undefined;
-  readonly backend: "auto" | "webgpu";
+  readonly backend: "auto" | "webgpu" | "wasm";
+  /** Undefined = the back end's default: exact on WebGPU, fast on WASM. */
+  readonly precision: Backend["precision"] | undefined;
+  /** Threads wanted in all for the WASM back end. */
+  readonly threads: number;
+  /** False where the page can start no worker beside this one. */
+  readonly canOpenThreads: boolean;
+  readonly simd: "auto" | "plain";
   readonly kvCacheBytes: number | undefined;
   readonly kvCacheBlocks: number | undefined;
   readonly kvCacheDtype: KvCacheDtype;
@@ -69,15 +94,28 @@ export interface LoadRequest {
   readonly maxSequences: number;
 }
 
-export interface LoadedModel {
-  readonly backend: EngineStats["backend"];
+/** What computes, and why that: chosen when the engine starts, and never changed. */
+export interface BackendInfo {
+  readonly backend: Backend["name"];
+  /** One or two sentences: why this back end and, where fewer than wanted, why so many threads. */
+  readonly backendReason: string;
+  /** `fast`: activations of linear layers in 8 bits. */
+  readonly precision: Backend["precision"];
+  /** CPU threads that compute, the worker's own included; 1 on WebGPU. */
+  readonly threads: number;
+  /** WebAssembly instructions in use; null on other back ends. */
+  readonly simd: Backend["simd"];
+  /** Null where no adapter is involved. */
   readonly adapter: AdapterSummary | null;
+}
+
+export interface LoadedModel extends BackendInfo {
   readonly model: EngineStats["model"];
 }
 
 /** How far loading is. Phases come in this order; `download` only for a URL that is not stored yet. */
 export interface LoadProgress {
-  /** `download`: from the network to storage. `prepare`: header, tokenizer, pipelines. `weights`: to the GPU. */
+  /** `download`: from the network to storage. `prepare`: header, tokenizer, pipelines. `weights`: to the back end. */
   readonly phase: "download" | "prepare" | "weights";
   /** Never goes back within a phase; 0 in `prepare`. */
   readonly loadedBytes: number;
@@ -98,11 +136,7 @@ export interface StoredModel {
 }
 
 /** A snapshot of the engine: what it runs on, what it holds, what it has done so far. */
-export interface EngineStats {
-  readonly backend: "webgpu" | "reference";
-  readonly precision: "exact";
-  /** Null where no adapter is involved. */
-  readonly adapter: AdapterSummary | null;
+export interface EngineStats extends BackendInfo {
   readonly model: {
     readonly name: string;
     readonly file: string;
@@ -159,7 +193,9 @@ export type PageMessage =
       readonly type: "readDone";
       readonly readId: number;
       readonly result: Reply<Uint8Array<ArrayBuffer>>;
-    };
+    }
+  /** The answer to `openThreads`; that threads fail to start ends the connection instead. */
+  | { readonly type: "threads"; readonly openId: number; readonly ports: readonly MessagePort[] };
 
 /** A prompt as the page knows it; the worker has the tokenizer. */
 export type PromptInput =
@@ -183,6 +219,8 @@ export interface GenerateRequest {
   readonly stopTokenIds: readonly number[];
   readonly ignoreEos: boolean;
   readonly sampling: SamplingParams;
+  /** Log-probabilities of the prompt's tokens: undefined = none, n = also of the n best in their places. */
+  readonly promptLogprobs: number | undefined;
 }
 
 // --- Worker -> page, on the stream port ---
@@ -206,7 +244,9 @@ export type WorkerMessage =
       readonly offset: number;
       readonly byteLength: number;
     }
-  | { readonly type: "cancelRead"; readonly readId: number };
+  | { readonly type: "cancelRead"; readonly readId: number }
+  /** Asks for further workers, which only the page can start. */
+  | { readonly type: "openThreads"; readonly openId: number; readonly count: number };
 
 /** What a step added to one sequence. Empty deltas are not sent. */
 export interface SequenceDelta {
@@ -219,6 +259,8 @@ export interface SequenceDelta {
   readonly tokens: readonly number[];
   /** One for each of `tokens`, where asked for. */
   readonly logprobs?: readonly WireLogprob[];
+  /** Where asked for, with the first delta of sample 0: one for each of the prompt's tokens from the second on. */
+  readonly promptLogprobs?: readonly WirePromptLogprob[];
   /** Set when the sequence has ended. */
   readonly finish?: { readonly reason: "stop" | "length"; readonly stop: string | number | null };
   /** Set on the request's last delta, when all its samples have ended. */
@@ -236,6 +278,14 @@ export interface WireLogprob extends WireTokenText {
   /** Where the token's text starts in the sequence's text, in UTF-16 units. */
   readonly offset: number;
 }
+
+/** A prompt's token and then, without it, the best ones of its place. */
+export type WirePromptLogprob = readonly {
+  readonly token: number;
+  readonly text: string;
+  readonly logprob: number;
+  readonly rank: number;
+}[];
 
 export interface WireUsage {
   readonly promptTokens: number;

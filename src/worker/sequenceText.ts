@@ -4,6 +4,7 @@ import { Detokenizer } from "../text/detokenizer.ts";
 import { StopStrings } from "../text/stopStrings.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import type { GenerateRequest, SequenceDelta, WireLogprob, WireTokenText } from "./protocol.ts";
+import { tokenText } from "./tokenText.ts";
 
 /** What the tokens of an output became. */
 export interface TextDelta {
@@ -94,15 +95,6 @@ export class SequenceText {
   }
 
   #tokenText(token: number, logprob: number): WireTokenText {
-    if (this.#tokenizer.isControl(token)) {
-      const text = this.#tokenizer.tokenText(token);
-      return { text, bytes: [...encoder.encode(text)], logprob };
-    }
-    const bytes = this.#tokenizer.tokenBytes(token);
-    return { text: decoder.decode(bytes), bytes: [...bytes], logprob };
+    return { ...tokenText(this.#tokenizer, token), logprob };
   }
 }
-
-const encoder = new TextEncoder();
-/** A token may hold part of a character, which shows as U+FFFD; its bytes tell more. */
-const decoder = new TextDecoder("utf-8", { ignoreBOM: true });

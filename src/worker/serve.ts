@@ -1,17 +1,35 @@
 import { expose } from "comlink";
 import { EngineHost, type HostOptions } from "./host.ts";
-import { type ConnectMessage, type PageMessage, PROTOCOL_VERSION } from "./protocol.ts";
+import {
+  type ConnectMessage,
+  type PageMessage,
+  PROTOCOL_VERSION,
+  type ThreadMessage,
+  type ThreadReady,
+} from "./protocol.ts";
 
 /** The part of a worker's global scope that is used. */
 export interface WorkerScope {
   addEventListener(type: "message", listener: (event: MessageEvent) => void): void;
 }
 
-/** Waits for a page's `connect` message, gives it a host of its own and answers `ready`. */
-export function serve(scope: WorkerScope, options: Omit<HostOptions, "send">): void {
+export interface ServeOptions extends Omit<HostOptions, "send"> {
+  /** Computes for the engine worker at the port's other end. */
+  readonly serveThread: (port: MessagePort) => void;
+}
+
+/**
+ * Waits for the page's first message: `connect` makes the worker the host of an engine, `thread` a
+ * thread of another worker's.
+ */
+export function serve(scope: WorkerScope, options: ServeOptions): void {
   scope.addEventListener("message", (event) => {
-    const message = event.data as ConnectMessage | undefined;
+    const message = event.data as ConnectMessage | ThreadMessage | undefined;
     if (message?.type === "connect") void connect(message, options);
+    if (message?.type === "thread") {
+      options.serveThread(message.port);
+      void joinThread(message);
+    }
   });
 }
 
@@ -24,6 +42,12 @@ async function connect(
   expose(host.control, control);
   const holdsLock = await holdLock(lockName);
   stream.postMessage({ type: "ready", version: PROTOCOL_VERSION, holdsLock });
+}
+
+/** The lock is held before the engine worker gets the port: a thread that computes sends nothing. */
+async function joinThread({ page, lockName }: ThreadMessage): Promise<void> {
+  const ready: ThreadReady = { type: "ready", holdsLock: await holdLock(lockName) };
+  page.postMessage(ready);
 }
 
 /** Holds a Web Lock for life. False where there are none: the page then does without. */

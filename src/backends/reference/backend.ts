@@ -12,6 +12,9 @@ export function createReferenceBackend(): Backend {
   let isDisposed = false;
   return {
     name: "reference",
+    precision: "exact",
+    threads: 1,
+    simd: null,
     adapter: null,
     lost: new Promise(() => {}), // there is no device to lose
     createPlanBuilder(spec) {

@@ -6,22 +6,24 @@ import {
   type StepResult,
   type StepRow,
   type StepSample,
+  type StepScore,
   type TokenLogprobs,
 } from "../../engine/step.ts";
 import { invariant, QuireError } from "../../errors.ts";
 import type { TensorInfo } from "../../weights/tensorType.ts";
 import type { Plan, PlanSpec } from "../ops.ts";
 import { KvPool } from "./kvPool.ts";
-import { logprobs, sample } from "./sampler.ts";
+import { logprobs, sample, score } from "./sampler.ts";
 import { Weights } from "./weights.ts";
 
 /** What an op sees of a step. Tokens are ids; the sampled ones are filled in. */
 export interface StepContext {
   readonly rows: readonly StepRow[];
   readonly samples: readonly StepSample[];
+  readonly scores: readonly StepScore[];
   readonly pool: KvPool;
   readonly weights: Weights;
-  /** [samples][vocabularySize], set by the last op. */
+  /** [samples, then scores][vocabularySize], set by the last op. */
   logits: readonly Float32Array[];
 }
 
@@ -100,6 +102,7 @@ export class ReferencePlan implements Plan {
     const context: StepContext = {
       rows: step.rows.map((row) => this.#resolve(row)),
       samples: step.samples,
+      scores: step.scores,
       pool: this.#pool,
       weights: this.#weights,
       logits: [],
@@ -119,16 +122,25 @@ export class ReferencePlan implements Plan {
       const count = state.sampling.logprobs;
       reports.push(count === undefined ? undefined : logprobs(logits, token, count));
     }
-    return { tokens, logprobs: reports };
+    const scores = step.scores.map(({ token, top }, i) =>
+      score(context.logits[step.samples.length + i]!, token, top),
+    );
+    return { tokens, logprobs: reports, scores };
   }
 
-  #enterSlots({ slotResets, blockTableEntries, rows }: Step): void {
+  #enterSlots({ slotResets, blockTableEntries, rows, samples, scores }: Step): void {
     invariant(
       rows.length >= 1 && rows.length <= this.maxRows,
       `A step has ${rows.length} rows; 1 to ${this.maxRows} are allowed.`,
     );
+    const numLogits = samples.length + scores.length;
+    const { maxSequences } = this.#spec;
+    invariant(
+      numLogits <= maxSequences,
+      `A step wants the logits of ${numLogits} rows; ${maxSequences} is the most.`,
+    );
     for (const { slot, sampling, promptTokens, outputTokens } of slotResets) {
-      invariant(slot < this.#spec.maxSequences, `Slot ${slot} does not exist.`);
+      invariant(slot < maxSequences, `Slot ${slot} does not exist.`);
       this.#pool.resetSlot(slot);
       const output = new Map<number, number>();
       for (const token of outputTokens) output.set(token, (output.get(token) ?? 0) + 1);

@@ -113,7 +113,7 @@ export class ReferencePlanBuilder implements PlanBuilder {
   sampleLogits(x: Activation, norm: TensorInfo, head: TensorInfo): void {
     this.#tensors.push(norm, head);
     this.#ops.push((step) => {
-      step.logits = step.samples.map(({ row }) => {
+      step.logits = [...step.samples, ...step.scores].map(({ row }) => {
         const normed = rmsNorm(rowsOf(x)[row]!, step.weights.get(norm), this.#spec.rmsEpsilon);
         return Float32Array.from(linear(step.weights.get(head), normed)); // [vocabularySize]
       });

@@ -3,7 +3,7 @@
  * or temperature, min-p, top-k, top-p, random choice. Log-probabilities are of the raw logits.
  */
 import type { SamplingParams } from "../../engine/sampling.ts";
-import type { TokenLogprobs } from "../../engine/step.ts";
+import type { TokenLogprobs, TokenScore } from "../../engine/step.ts";
 import { softmax } from "./kernels.ts";
 import { gumbel } from "./rng.ts";
 
@@ -101,6 +101,16 @@ export function logprobs(logits: ArrayLike<number>, token: number, count: number
     logprob: logprob(token),
     top: bestFirst.slice(0, count).map((id) => ({ token: id, logprob: logprob(id) })),
   };
+}
+
+/** The log-probabilities of a known token, and its place in the order of the best. */
+export function score(logits: ArrayLike<number>, token: number, count: number): TokenScore {
+  let rank = 1;
+  for (let id = 0; id < logits.length; id++) {
+    const difference = logits[id]! - logits[token]!;
+    if (difference > 0 || (difference === 0 && id < token)) rank += 1;
+  }
+  return { ...logprobs(logits, token, count), rank };
 }
 
 function keepIf(logits: Float64Array, keep: (logit: number) => boolean): Float64Array {

@@ -14,12 +14,16 @@ export const control = {
   OPEN: 128,
   /** Threads inside the program. */
   ACTIVE: 192,
+  /** The program: its address and its number of commands. */
+  PROGRAM: 320,
+  COMMANDS: 324,
 } as const;
 
 /** Counts of the step that runs: byte addresses of words, read by kernels. */
 export const step = {
   ROWS: 256,
-  SAMPLES: 260,
+  /** Rows whose logits are wanted: samples, then scores. */
+  LOGITS: 260,
   ITEMS: 264,
   MERGES: 268,
 } as const;
@@ -27,12 +31,15 @@ export const step = {
 /** First byte that is free for everything else. */
 export const FIRST_FREE_ADDRESS = 1024;
 
+/** Size of the function table that commands name kernels by. */
+export const MAX_KERNELS = 64;
+
 /**
  * A command: one kernel over `items` pieces of work, dealt out in `chunks` equal parts to whichever
  * thread comes first. Words of a record of 64 bytes.
  */
 export const command = {
-  KERNEL: 0, // index in KERNELS' order
+  KERNEL: 0, // index in the function table
   PARAMS: 1, // byte address of the kernel's parameters
   ITEMS: 2,
   CHUNKS: 3,

@@ -5,7 +5,8 @@ import type { Arena } from "./arena.ts";
 /** What a step has of each: the sizes of its commands. */
 export interface StepCounts {
   readonly rows: number;
-  readonly samples: number;
+  /** Rows whose logits are wanted. */
+  readonly logits: number;
   readonly items: number;
   readonly merges: number;
 }
@@ -43,6 +44,10 @@ export class Program {
 
   constructor(arena: Arena) {
     this.#arena = arena;
+  }
+
+  get commands(): readonly Command[] {
+    return this.#commands;
   }
 
   get numCommands(): number {

@@ -1,11 +1,11 @@
 import { QuireError } from "../../errors.ts";
 import type { AdapterSummary, Backend, PlanBuilder, PlanSpec } from "../ops.ts";
-import { openDevice } from "./device.ts";
+import { type DeviceOptions, openDevice } from "./device.ts";
 import { KernelCache } from "./kernel.ts";
 import { type BufferLimits, bufferLimits } from "./limits.ts";
 import { WebGpuPlanBuilder } from "./planBuilder.ts";
 
-export interface WebGpuOptions {
+export interface WebGpuOptions extends DeviceOptions {
   /** Default: the browser's. */
   readonly gpu?: GPU;
   /** Bindings larger than this are not made, whatever the adapter allows; default: its limit. Bytes. */
@@ -14,7 +14,7 @@ export interface WebGpuOptions {
 
 /** Opens WebGPU. Throws `webgpu-unavailable` with the reason and what to do. */
 export async function createWebGpuBackend(options: WebGpuOptions = {}): Promise<Backend> {
-  const { device, adapter } = await openDevice(options.gpu ?? browserGpu());
+  const { device, adapter } = await openDevice(options.gpu ?? browserGpu(), options);
   const limits = bufferLimits(device);
   const { maxBindingBytes = limits.maxBindingBytes } = options;
   return new WebGpuBackend(device, adapter, { ...limits, maxBindingBytes });
@@ -33,6 +33,9 @@ function browserGpu(): GPU {
 
 class WebGpuBackend implements Backend {
   readonly name = "webgpu";
+  readonly precision = "exact";
+  readonly threads = 1;
+  readonly simd = null;
   readonly adapter: AdapterSummary;
   readonly lost: Promise<Error>;
   readonly #device: GPUDevice;

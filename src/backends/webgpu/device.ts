@@ -13,11 +13,16 @@ const WANTED_LIMITS = {
   maxBufferSize: 2 ** 32,
 } as const;
 
+export interface DeviceOptions {
+  /** False: a software adapter is refused as if there were none. Default true. */
+  readonly allowFallback?: boolean;
+}
+
 /**
  * Opens a device of `gpu`. Throws `webgpu-unavailable` if there is no adapter or device.
  * No optional feature is needed or asked for.
  */
-export async function openDevice(gpu: GPU): Promise<OpenDevice> {
+export async function openDevice(gpu: GPU, options: DeviceOptions = {}): Promise<OpenDevice> {
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) {
     throw new QuireError(
@@ -25,11 +30,18 @@ export async function openDevice(gpu: GPU): Promise<OpenDevice> {
       "WebGPU found no adapter: the GPU or its driver is not supported by this browser, or is blocked. Update the driver, or use another browser.",
     );
   }
+  const summary = summarise(adapter);
+  const { allowFallback = true } = options;
+  if (summary.isFallback && !allowFallback) {
+    const words = [summary.vendor, summary.architecture, summary.description].filter(Boolean);
+    const name = words.join(" ") || "unnamed";
+    const message = `WebGPU offers only a software adapter (${name}).`;
+    throw new QuireError("webgpu-unavailable", message, { adapter: name });
+  }
   const requiredLimits: Record<string, number> = {};
   for (const [name, wanted] of Object.entries(WANTED_LIMITS)) {
     requiredLimits[name] = Math.min(adapter.limits[name as keyof typeof WANTED_LIMITS], wanted);
   }
-  const summary = summarise(adapter);
   try {
     return {
       device: await adapter.requestDevice({ label: "quire", requiredLimits }),

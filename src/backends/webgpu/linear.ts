@@ -26,7 +26,7 @@ export interface LinearSpec {
   readonly matrix: PackedMatrix;
   readonly stepBuffer: GPUBuffer;
   readonly x: GPUBuffer;
-  /** Rows come from the step's samples, and there are as many as those. */
+  /** Rows come from the step's samples and scores, and there are as many as those. */
   readonly gather?: boolean;
   readonly norm?: NormInput;
   /** f32 [outputs]. */
@@ -116,7 +116,7 @@ async function windowDispatch(
   );
   const bindGroup = kernels.bind(variants[0]!, resources);
   return (pass, counts) => {
-    const rows = gather ? counts.samples : counts.rows;
+    const rows = gather ? counts.logits : counts.rows;
     if (rows === 0) return;
     const index = LINEAR_TOKENS.findIndex((tokens) => tokens >= rows);
     const variant = index < 0 ? LINEAR_TOKENS.length - 1 : index;

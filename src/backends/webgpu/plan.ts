@@ -30,7 +30,7 @@ export interface PlanParts {
 /** A forward pass as a list of dispatches over static bind groups. A step creates nothing but its encoder. */
 export class WebGpuPlan implements Plan {
   readonly #parts: PlanParts;
-  #numSamples = 0; // of the newest step
+  #numLogits = 0; // rows of them, of the newest step
   #isDisposed = false;
 
   constructor(parts: PlanParts) {
@@ -65,7 +65,7 @@ export class WebGpuPlan implements Plan {
   submit(step: Step): StepHandle {
     if (this.#isDisposed) return { result: Promise.reject(disposed()) };
     const { device, stepBuffer, sampler, readback, dispatches } = this.#parts;
-    this.#numSamples = step.samples.length;
+    this.#numLogits = step.samples.length + step.scores.length;
     sampler.resetSlots(step.slotResets);
     const counts = stepBuffer.write(step);
     const encoder = device.createCommandEncoder({ label: "step" });
@@ -86,7 +86,7 @@ export class WebGpuPlan implements Plan {
 
   async readLogits(): Promise<Float32Array> {
     const { device, readback, logits, vocabularySize } = this.#parts;
-    const byteLength = this.#numSamples * vocabularySize * 4;
+    const byteLength = this.#numLogits * vocabularySize * 4;
     if (byteLength === 0) return new Float32Array(0);
     const encoder = device.createCommandEncoder({ label: "read logits" });
     const staging = readback.encode(encoder, logits, byteLength);
@@ -100,10 +100,10 @@ export class WebGpuPlan implements Plan {
     this.#parts.release();
   }
 
-  /** A step that samples nothing still takes its time: the engine learns from it how long steps are. */
+  /** A step without logits still takes its time: the engine learns from it how long steps are. */
   async #idle(): Promise<StepResult> {
     await this.#settled(this.#parts.readback.idle());
-    return { tokens: [], logprobs: [] };
+    return { tokens: [], logprobs: [], scores: [] };
   }
 
   #read(staging: GPUBuffer, byteLength: number): Promise<ArrayBuffer> {

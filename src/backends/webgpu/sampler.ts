@@ -1,6 +1,7 @@
-import { MAX_LOGIT_BIAS } from "../../engine/sampling.ts";
-import type { SlotReset, Step, StepResult, TokenLogprobs } from "../../engine/step.ts";
+import { MAX_LOGIT_BIAS, MAX_LOGPROBS } from "../../engine/sampling.ts";
+import type { SlotReset, Step, StepResult, TokenScore } from "../../engine/step.ts";
 import { invariant, QuireError } from "../../errors.ts";
+import { createSlotState, slotFlags, slotWords } from "../slotRecord.ts";
 import type { SamplerBuffers, SamplerKernelName, SamplerKernels } from "./samplerKernels.ts";
 import {
   createSamplerBuffers,
@@ -9,13 +10,12 @@ import {
   RECORD_WORDS,
   sampleGroups,
 } from "./samplerKernels.ts";
-import { createSlotState, slotFlags, slotWords } from "./slotRecord.ts";
 
 export interface SamplerOptions {
   readonly device: GPUDevice;
   readonly vocabularySize: number;
   readonly maxSequences: number;
-  /** f32 [maxSequences][vocabularySize]: the raw logits of the step's sample s in row s. STORAGE. */
+  /** f32 [maxSequences][vocabularySize]: the raw logits of the step's samples, then of its scores. STORAGE. */
   readonly logits: GPUBuffer;
   /** The step as uploaded: a header of 256 bytes, then arrays. STORAGE | UNIFORM. */
   readonly stepBuffer: GPUBuffer;
@@ -23,14 +23,14 @@ export interface SamplerOptions {
   readonly lastTokens: GPUBuffer;
 }
 
-/** What must be known of a sample after its slot may have been reset. */
-interface SampleInfo {
+/** What must be known of a sample or score after slots may have been reset. */
+interface PlaceInfo {
   readonly wantsLogprobs: boolean;
   readonly numTop: number;
 }
 
 /**
- * Samples tokens on the GPU. Bound to one plan's buffers for life; creates nothing per step.
+ * Samples and scores tokens on the GPU. Bound to one plan's buffers for life; creates nothing per step.
  * For each step, in this order: `resetSlots`, `encode`, then a copy of `resultByteLength` bytes of
  * `results`, and `decode` whenever those bytes arrive, also after later steps were encoded.
  */
@@ -40,7 +40,7 @@ export class Sampler {
   readonly #buffers: SamplerBuffers;
   readonly #kernels: SamplerKernels;
   readonly #slots: { flags: number; numTop: number }[];
-  readonly #samples = new WeakMap<Step, readonly SampleInfo[]>();
+  readonly #infos = new WeakMap<Step, readonly PlaceInfo[]>();
 
   private constructor(options: SamplerOptions, buffers: SamplerBuffers, kernels: SamplerKernels) {
     this.#device = options.device;
@@ -71,7 +71,7 @@ export class Sampler {
     }
   }
 
-  /** u32 ids [maxSequences] by sample, then log-probability records [maxSequences]. COPY_SRC. */
+  /** u32 ids [maxSequences] by sample, then log-probability records [maxSequences] by sample or score. COPY_SRC. */
   get results(): GPUBuffer {
     return this.#buffers.results;
   }
@@ -102,13 +102,20 @@ export class Sampler {
   }
 
   /**
-   * Writes the step's sampling into the pass: two dispatches, and more only for what some sample asks for.
-   * A stage touches only samples that asked for it, so a sample's result never depends on the others.
+   * Writes the step's sampling and scoring into the pass: two dispatches if anything is sampled, and more
+   * only for what is asked for. A stage touches only samples that asked for it, so a sample's result never
+   * depends on the others.
    */
   encode(pass: GPUComputePassEncoder, step: Step): void {
-    const numSamples = step.samples.length;
-    if (numSamples === 0) return;
-    this.#infoOf(step);
+    const infos = this.#infoOf(step);
+    if (step.samples.length > 0) this.#encodeSampling(pass, step);
+    if (infos.some(({ wantsLogprobs }) => wantsLogprobs)) {
+      this.#dispatch(pass, "logSum", infos.length);
+      this.#dispatch(pass, "logprobs", infos.length);
+    }
+  }
+
+  #encodeSampling(pass: GPUComputePassEncoder, step: Step): void {
     let flags = 0;
     let numRounds = 0;
     for (const { slot } of step.samples) {
@@ -118,14 +125,8 @@ export class Sampler {
         Number((own & slotFlags.TOP_K_FLAG) !== 0) + Number((own & slotFlags.TOP_P_FLAG) !== 0);
       numRounds = Math.max(numRounds, 4 * numSelections);
     }
-    const dispatch = (name: SamplerKernelName): void => {
-      const { pipeline, bindGroup, groups } = this.#kernels[name];
-      pass.setPipeline(pipeline);
-      pass.setBindGroup(0, bindGroup);
-      if (groups === undefined) pass.dispatchWorkgroups(sampleGroups(numSamples));
-      else pass.dispatchWorkgroups(groups, numSamples);
-    };
-
+    const dispatch = (name: SamplerKernelName): void =>
+      this.#dispatch(pass, name, step.samples.length);
     if ((flags & slotFlags.ADJUST_FLAG) !== 0) dispatch("adjust");
     if ((flags & slotFlags.SELECT_FLAG) !== 0) dispatch("bound");
     for (let round = 0; round < numRounds; round++) {
@@ -134,17 +135,21 @@ export class Sampler {
     }
     dispatch("choose");
     dispatch("merge");
-    if ((flags & slotFlags.LOGPROBS_FLAG) !== 0) {
-      dispatch("logSum");
-      dispatch("logprobs");
-    }
+  }
+
+  #dispatch(pass: GPUComputePassEncoder, name: SamplerKernelName, numPlaces: number): void {
+    const { pipeline, bindGroup, groups } = this.#kernels[name];
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, bindGroup);
+    if (groups === undefined) pass.dispatchWorkgroups(sampleGroups(numPlaces));
+    else pass.dispatchWorkgroups(groups, numPlaces);
   }
 
   /** Bytes of `results`, from its start, that hold the step's outcome: the ids, and log-probabilities if asked for. */
   resultByteLength(step: Step): number {
     const infos = this.#infoOf(step);
     const numRecords = infos.findLastIndex((info) => info.wantsLogprobs) + 1;
-    if (numRecords === 0) return 4 * infos.length;
+    if (numRecords === 0) return 4 * step.samples.length;
     return 4 * (this.#options.maxSequences + numRecords * RECORD_WORDS);
   }
 
@@ -153,18 +158,26 @@ export class Sampler {
     const infos = this.#infoOf(step);
     const words = new Uint32Array(bytes);
     const floats = new Float32Array(bytes);
-    const logprobs = infos.map((info, sample): TokenLogprobs | undefined => {
-      if (!info.wantsLogprobs) return undefined;
-      const record = this.#options.maxSequences + sample * RECORD_WORDS;
+    const readRecord = (place: number, numTop: number): TokenScore => {
+      const record = this.#options.maxSequences + place * RECORD_WORDS;
       const top: { token: number; logprob: number }[] = [];
-      for (let at = record + 1; at < record + 1 + 2 * info.numTop; at += 2) {
+      for (let at = record + 2; at < record + 2 + 2 * numTop; at += 2) {
         // Logits of NaN have no rank; their places hold no token.
         const token = words[at]!;
         if (token < this.#options.vocabularySize) top.push({ token, logprob: floats[at + 1]! });
       }
-      return { logprob: floats[record]!, top };
-    });
-    return { tokens: [...words.subarray(0, infos.length)], logprobs };
+      return { logprob: floats[record]!, rank: words[record + 1]!, top };
+    };
+    const numSamples = step.samples.length;
+    return {
+      tokens: [...words.subarray(0, numSamples)],
+      logprobs: infos.slice(0, numSamples).map(({ wantsLogprobs, numTop }, sample) => {
+        if (!wantsLogprobs) return undefined;
+        const { logprob, top } = readRecord(sample, numTop);
+        return { logprob, top };
+      }),
+      scores: step.scores.map(({ top }, score) => readRecord(numSamples + score, top)),
+    };
   }
 
   /** Frees the sampler's buffers; those of the options stay. Idempotent. */
@@ -172,21 +185,27 @@ export class Sampler {
     for (const buffer of Object.values(this.#buffers)) buffer.destroy();
   }
 
-  /** What the step's samples ask for, fixed at the first question: before the slots are reset again. */
-  #infoOf(step: Step): readonly SampleInfo[] {
-    const known = this.#samples.get(step);
+  /** What the step's samples, then its scores ask for, fixed at the first question: before the slots are reset again. */
+  #infoOf(step: Step): readonly PlaceInfo[] {
+    const known = this.#infos.get(step);
     if (known !== undefined) return known;
+    const { samples, scores } = step;
     invariant(
-      step.samples.length <= this.#options.maxSequences,
-      `Step ${step.id} has ${step.samples.length} samples; ${this.#options.maxSequences} is the most.`,
+      samples.length + scores.length <= this.#options.maxSequences,
+      `Step ${step.id} has ${samples.length} samples and ${scores.length} scores; ${this.#options.maxSequences} is the most.`,
     );
-    const infos = step.samples.map(({ slot }) => {
+    const sampleInfos = samples.map(({ slot }) => {
       const state = this.#slots[slot];
       invariant(state !== undefined, `Step ${step.id} samples slot ${slot}, which does not exist.`);
       const wantsLogprobs = (state.flags & slotFlags.LOGPROBS_FLAG) !== 0;
       return { wantsLogprobs, numTop: wantsLogprobs ? state.numTop : 0 };
     });
-    this.#samples.set(step, infos);
+    const scoreInfos = scores.map(({ top }) => {
+      invariant(top <= MAX_LOGPROBS, `A score names ${top} tokens; ${MAX_LOGPROBS} is the most.`);
+      return { wantsLogprobs: true, numTop: top };
+    });
+    const infos = [...sampleInfos, ...scoreInfos];
+    this.#infos.set(step, infos);
     return infos;
   }
 }

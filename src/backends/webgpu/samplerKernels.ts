@@ -1,7 +1,7 @@
 import { MAX_LOGIT_BIAS, MAX_LOGPROBS } from "../../engine/sampling.ts";
 import { QuireError } from "../../errors.ts";
+import { slotFlags, slotWords, tokenStateBits } from "../slotRecord.ts";
 import { expandShader } from "./shader.ts";
-import { slotFlags, slotWords, tokenStateBits } from "./slotRecord.ts";
 
 /** Threads of a workgroup of the kernels that walk the vocabulary. */
 const WORKGROUP = 64;
@@ -12,8 +12,8 @@ const HISTOGRAM_TOKENS = 16;
 /** Threads of a workgroup of the kernels with one thread a sample: few, to spread samples over cores. */
 const SAMPLE_WORKGROUP = 8;
 const GROUP_CHUNKS = 32;
-/** Words of a sample's log-probabilities in the results: its own, then (token, logprob) pairs. */
-export const RECORD_WORDS = 1 + 2 * MAX_LOGPROBS;
+/** Words of log-probabilities in the results: the token's own, its rank, then (token, logprob) pairs. */
+export const RECORD_WORDS = 2 + 2 * MAX_LOGPROBS;
 /** Masses of so many equal best tokens still sum in 64 bits (see histogram.wgsl). */
 export const MAX_VOCABULARY = 2 ** 19;
 /** Bytes of the step buffer that are bound as the uniform header. */
@@ -40,9 +40,9 @@ export interface SamplerBuffers {
   readonly chunkBest: GPUBuffer; // {f32, u32 token} [maxSequences][numChunks], by sample
   readonly selections: GPUBuffer; // Selection [maxSequences], by sample
   readonly bins: GPUBuffer; // {u32 low, u32 high} [maxSequences][256], by sample
-  readonly chunkSums: GPUBuffer; // {f32, u32 token, f32 sum, -} [maxSequences][numChunks], by sample
-  readonly groupBest: GPUBuffer; // {f32, u32 chunk} [maxSequences][numGroups], by sample
-  readonly results: GPUBuffer; // u32 [maxSequences] ids, then [maxSequences][RECORD_WORDS], by sample
+  readonly chunkSums: GPUBuffer; // {f32, u32 token, f32 sum, u32} [maxSequences][numChunks], by sample or score
+  readonly groupBest: GPUBuffer; // {f32, u32 chunk} [maxSequences][numGroups], by sample or score
+  readonly results: GPUBuffer; // u32 [maxSequences] ids by sample, then [maxSequences][RECORD_WORDS] by sample or score
 }
 
 /** A pipeline with its bind group; the grid is (groups, samples) or one thread a sample. */

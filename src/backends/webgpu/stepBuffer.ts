@@ -7,11 +7,15 @@ export const KV_SPLIT = 256;
 /** Words of the header (shaders/common/step.wgsl), padded to 256 bytes. */
 export const HEADER_WORDS = 64;
 const NO_PARTIAL = 0xffffffff;
+/** Last word of a scored row in the list of samples, where a sample has 0. */
+const SCORE = 1;
 
 /** How many of each list a step has: the sizes of the dispatches. */
 export interface StepCounts {
   readonly rows: number;
   readonly samples: number;
+  /** Samples and scores: rows whose logits are computed. */
+  readonly logits: number;
   readonly items: number;
   readonly entries: number;
   readonly merges: number;
@@ -31,7 +35,10 @@ export function maxSplits(maxContext: number): number {
   return Math.ceil(maxContext / KV_SPLIT);
 }
 
-/** Turns a step into the words of one upload: header, rows, samples, attention items, table entries, merges. */
+/**
+ * Turns a step into the words of one upload: header, rows, samples and scores as one list, attention items,
+ * table entries, merges.
+ */
 export class StepBuffer {
   readonly buffer: GPUBuffer;
   readonly #device: GPUDevice;
@@ -57,9 +64,10 @@ export class StepBuffer {
   write(step: Step): StepCounts {
     const { maxRows, maxSequences, maxContext, tableBlocks } = this.#capacity;
     invariant(step.rows.length <= maxRows, `A step has ${step.rows.length} rows of ${maxRows}.`);
+    const numLogits = step.samples.length + step.scores.length;
     invariant(
-      step.samples.length <= maxSequences,
-      "A step samples more rows than there are slots.",
+      numLogits <= maxSequences,
+      `A step wants the logits of ${numLogits} rows; ${maxSequences} is the most.`,
     );
     const words = this.#words;
     let at = HEADER_WORDS;
@@ -82,6 +90,12 @@ export class StepBuffer {
       words[at++] = position;
       words[at++] = 0;
     }
+    for (const { row, token, top } of step.scores) {
+      words[at++] = row;
+      words[at++] = token;
+      words[at++] = top;
+      words[at++] = SCORE;
+    }
     const itemsAt = at;
     at = this.#writeItems(step.rows, at);
     const items = (at - itemsAt) / 4;
@@ -97,6 +111,7 @@ export class StepBuffer {
     const counts = {
       rows: step.rows.length,
       samples: step.samples.length,
+      logits: numLogits,
       items,
       entries: step.blockTableEntries.length,
       merges,
@@ -113,6 +128,7 @@ export class StepBuffer {
         entriesAt,
         merges,
         mergesAt,
+        counts.logits,
       ],
       0,
     );

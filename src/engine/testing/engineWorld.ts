@@ -4,7 +4,8 @@ import type { EngineRequest } from "../request.ts";
 import { GREEDY, type SamplingParams } from "../sampling.ts";
 import type { FinishReason, RequestId } from "../sequence.ts";
 import type { SequenceOutput } from "../sequenceOutput.ts";
-import { expectedTokens, PagedExecutor } from "./pagedExecutor.ts";
+import type { TokenScore } from "../step.ts";
+import { expectedScores, expectedTokens, PagedExecutor } from "./pagedExecutor.ts";
 
 /** What a caller has received of one sequence. */
 export interface Received {
@@ -14,6 +15,9 @@ export interface Received {
   finishReason: FinishReason | undefined;
   stopToken: number | undefined;
   cachedTokens: number;
+  /** Of the first output that had some. */
+  promptScores: readonly TokenScore[] | undefined;
+  numOutputs: number;
 }
 
 type Sizes = Pick<
@@ -76,6 +80,8 @@ export class EngineWorld {
         finishReason: undefined,
         stopToken: undefined,
         cachedTokens: 0,
+        promptScores: undefined,
+        numOutputs: 0,
       });
     }
   }
@@ -95,6 +101,11 @@ export class EngineWorld {
       received.finishReason = output.finishReason;
       received.stopToken = output.stopToken;
       received.cachedTokens = output.cachedTokens;
+      if (output.promptScores !== undefined) {
+        expect(received.numOutputs).toBe(0);
+        received.promptScores = output.promptScores;
+      }
+      received.numOutputs += 1;
       expect(output.promptTokens).toBe(received.request.promptTokens.length);
     }
   }
@@ -145,6 +156,17 @@ export class EngineWorld {
       } else {
         expect(expected.tokens.slice(0, received.tokens.length)).toEqual(received.tokens);
       }
+      this.#checkScores(received);
     }
+  }
+  /** Scores come with the first output: all of them, once, and of sample 0 only. */
+  #checkScores({ request, index, promptScores, tokens, finishReason }: Received): void {
+    const { promptTokens, promptLogprobs } = request;
+    const isComputed = tokens.length > 0 || finishReason === "length";
+    const isWanted = promptLogprobs !== undefined && index === 0;
+    if (isWanted && isComputed) expect(promptScores).toBeDefined();
+    if (promptScores === undefined) return;
+    expect(isWanted).toBe(true);
+    expect(promptScores).toEqual(expectedScores(promptTokens, promptLogprobs!));
   }
 }

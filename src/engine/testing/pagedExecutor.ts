@@ -5,6 +5,7 @@ import {
   type StepExecutor,
   type StepHandle,
   type StepResult,
+  type TokenScore,
 } from "../step.ts";
 
 // A two-layer model small enough for property tests, with a real paged KV pool. Layer 0 stores tokens,
@@ -28,6 +29,29 @@ function sampleToken(
   for (const value of layer1) hash = mix(hash, value);
   if (usesPenalties(sampling)) for (const token of seen) hash = mix(hash, token);
   return (hash >>> 0) % VOCABULARY_SIZE;
+}
+
+/** A made-up judgement of a token after a context: any other context or token gives another. */
+function scoreToken(layer1: readonly number[], token: number, top: number): TokenScore {
+  const hash = layer1.reduce(mix, mix(layer1.length, token)) >>> 0;
+  return {
+    logprob: -hash / 2 ** 32,
+    rank: 1 + (hash % VOCABULARY_SIZE),
+    top: Array.from({ length: top }, (_, i) => ({
+      token: (hash + i) % VOCABULARY_SIZE,
+      logprob: -i,
+    })),
+  };
+}
+
+/** What the model says of a prompt's tokens from the second on, computed without any paging. */
+export function expectedScores(prompt: readonly number[], top: number): readonly TokenScore[] {
+  const layer1: number[] = [];
+  let context = 0;
+  return prompt.slice(1).map((token, i) => {
+    layer1.push((context = mix(context, prompt[i]!)));
+    return scoreToken(layer1, token, top);
+  });
 }
 
 /** What the model says after a prompt, computed without any paging. */
@@ -142,20 +166,26 @@ export class PagedExecutor implements StepExecutor {
       return context;
     });
     for (const [i, row] of step.rows.entries()) this.#layer1[row.kvSlot] = contexts[i]!;
+    const layer1Of = (slot: SlotState, length: number): readonly number[] =>
+      Array.from({ length }, (_, p) => this.#layer1[this.#kvSlot(slot, p)]!);
+    const numLogits = step.samples.length + step.scores.length;
+    check(numLogits <= maxSequences, `logits of ${numLogits} rows`);
+    const sampledRows = new Set(step.samples.map(({ row }) => row));
+    const scores = step.scores.map(({ row, token, top }) => {
+      const { slot, position } = step.rows[row]!;
+      check(!sampledRows.has(row), "a scored row is not sampled");
+      return scoreToken(layer1Of(this.#slot(slot), position + 1), token, top);
+    });
     const tokens = step.samples.map(({ row, slot: slotIndex, position }) => {
       const slot = this.#slot(slotIndex);
       check(step.rows[row]?.slot === slotIndex, "a sample belongs to its row");
       check(step.rows[row + 1]?.slot !== slotIndex, "a sample is its slot's last row");
       check(step.rows[row]?.position === position - 1, "a sample follows its row");
-      const context = Array.from(
-        { length: position },
-        (_, p) => this.#layer1[this.#kvSlot(slot, p)]!,
-      );
-      slot.lastSampled = sampleToken(context, slot.sampling, slot.seen);
+      slot.lastSampled = sampleToken(layer1Of(slot, position), slot.sampling, slot.seen);
       slot.seen.push(slot.lastSampled);
       return slot.lastSampled;
     });
-    return { tokens, logprobs: tokens.map(() => undefined) };
+    return { tokens, logprobs: tokens.map(() => undefined), scores };
   }
 
   #slot(slot: number): SlotState {

@@ -150,10 +150,12 @@ export const i32 = {
   ),
   ...operations(
     w.i32,
-    ["eq", "ne", "lt_s", "lt_u", "gt_s", "gt_u", "le_s", "le_u", "ge_s", "ge_u"],
+    ["eq", "ne", "lt_s", "lt_u", "gt_u", "le_s", "le_u", "ge_s", "ge_u"],
     II,
     "i32",
   ),
+  /** Written as lt_s: what wasmati 0.2.4 emits for gt_s compares unsigned. */
+  gt_s: (a: Int, b: Int): Value<"i32"> => i32.lt_s(b, a),
   ...operations(w.i32, ["eqz", "clz", "ctz", "popcnt"], ["i32"], "i32"),
   ...operations(w.i32, ["reinterpret_f32", "trunc_sat_f32_s", "trunc_sat_f32_u"], ["f32"], "i32"),
   ...operations(w.i32, ["wrap_i64"], ["i64"], "i32"),
@@ -274,10 +276,13 @@ export const f32x4 = {
 
 /** Four equal i32 lanes as a constant; takes no instruction at run time but the load of it. */
 export function i32x4Const(value: number): Vector {
-  return {
-    type: "v128",
-    emit: () => void w.v128.const("i32x4", [value, value, value, value]),
-  };
+  return i32x4Lanes(value, value, value, value);
+}
+
+/** Four i32 lanes as a constant. Written by their bytes: wasmati refuses lanes from 2^31 on. */
+export function i32x4Lanes(...lanes: readonly [number, number, number, number]): Vector {
+  const bytes = lanes.flatMap((lane) => [0, 8, 16, 24].map((shift) => (lane >>> shift) & 0xff));
+  return { type: "v128", emit: () => void (w.v128.const as Instruction)("i8x16", bytes) };
 }
 
 /** Eight equal i16 lanes as a constant. */
@@ -295,6 +300,11 @@ export function f32x4Const(value: number): Vector {
     type: "v128",
     emit: () => void w.v128.const("f32x4", [value, value, value, value]),
   };
+}
+
+/** Four f32 lanes as a constant. */
+export function f32x4Lanes(values: readonly [number, number, number, number]): Vector {
+  return { type: "v128", emit: () => void w.v128.const("f32x4", [...values]) };
 }
 
 const atomic = w.i32.atomic;
@@ -335,7 +345,8 @@ export function select<T extends Type>(condition: Int, yes: Value<T>, no: Value<
       yes.emit();
       no.emit();
       toValue("i32", condition).emit();
-      w.select(wasmTypes[yes.type]);
+      // Not the typed form: wasmati wants its operands in an order that only i32 meets.
+      w.select();
     },
   };
 }

@@ -16,6 +16,7 @@ const LOG2_E = Math.LOG2E;
 // ln 2 in two parts: the first has so few bits that n * LN2_HIGH is exact for every exponent n.
 const LN2_HIGH = 0.693359375;
 const LN2_LOW = -2.1219444005469057e-4;
+const ROUNDING = 1.5 * 2 ** 23;
 const SQRT_HALF_BITS = 0x3f3504f3;
 
 /** Arguments of `exp` are held here: e^-87 and e^88 are normal numbers. */
@@ -31,20 +32,24 @@ export function madd(a: Vector, b: Vector, c: Vector): Vector {
  * e^x to about 1 ULP: x = n ln 2 + r with |r| <= ln 2 / 2, e^r by its Taylor polynomial of degree 7
  * (error below 1e-8), times 2^n by its exponent bits.
  */
-export function exp(k: FunctionBody, x: Vector): Variable<"v128"> {
-  const held = k.let(f32x4.pmin(f32x4.pmax(x, f32x4Const(EXP_MIN)), f32x4Const(EXP_MAX)));
-  const n = k.let(f32x4.nearest(f32x4.mul(held, f32x4Const(LOG2_E))));
+export function exp(
+  k: FunctionBody,
+  x: Vector,
+  constant: (value: number) => Vector = f32x4Const,
+): Variable<"v128"> {
+  const held = k.let(f32x4.pmin(f32x4.pmax(x, constant(EXP_MIN)), constant(EXP_MAX)));
+  // The sum's last bit counts 1: adding rounds to an integer and leaves it in the low bits.
+  const rounding = k.let(constant(ROUNDING));
+  const shifted = k.let(f32x4.add(f32x4.mul(held, constant(LOG2_E)), rounding));
+  const n = k.let(f32x4.sub(shifted, rounding));
   const r = k.let(
-    f32x4.sub(
-      f32x4.sub(held, f32x4.mul(n, f32x4Const(LN2_HIGH))),
-      f32x4.mul(n, f32x4Const(LN2_LOW)),
-    ),
+    f32x4.sub(f32x4.sub(held, f32x4.mul(n, constant(LN2_HIGH))), f32x4.mul(n, constant(LN2_LOW))),
   );
-  let sum: Vector = f32x4Const(1 / 5040);
+  let sum: Vector = constant(1 / 5040);
   for (const factorial of [720, 120, 24, 6, 2, 1, 1]) {
-    sum = madd(f32x4Const(1 / factorial), sum, r);
+    sum = madd(constant(1 / factorial), sum, r);
   }
-  const power = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4Const(127)), 23);
+  const power = i32x4.add(i32x4.shl(shifted, 23), constant(1));
   return k.let(f32x4.mul(sum, power));
 }
 

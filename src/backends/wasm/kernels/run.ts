@@ -1,5 +1,5 @@
 import * as w from "wasmati";
-import { command } from "../abi.ts";
+import { command, MAX_KERNELS } from "../abi.ts";
 import {
   atomics,
   define,
@@ -10,28 +10,29 @@ import {
   type Wasm,
 } from "./emit.ts";
 
+type WasmFunction = Wasm["func"];
+type WasmTable = ReturnType<typeof w.table>;
+
 /** Looks at the other threads' progress this often before it returns: some 50 microseconds. */
 const SPINS = 20_000;
 
 /**
  * run(program, numCommands, scratch) -> -1, or the index of a command whose chunks other threads hold.
  *
+ * Kernels are called by their index in `table`, which whoever instantiates the modules fills.
  * Every thread runs it over the same program. Chunks are taken off a counter, so a thread that
  * comes late, or is not scheduled at all, holds up nobody but the chunk it has taken. All wait for
  * a command's last chunk before they go on: commands see the results of those before them. The wait
  * is a short spin; a caller that gets an index back may sleep on the command's DONE, having raised
  * WAITERS, and go on from there.
  */
-export function defineRun(kernels: readonly Wasm[]): Wasm {
-  const table = w.table(
-    { type: w.funcref, min: kernels.length, max: kernels.length },
-    kernels.map((kernel) => w.Const.refFunc(kernel.func)),
-  );
+export function defineRun(): { readonly run: WasmFunction; readonly table: WasmTable } {
+  const table = w.table({ type: w.funcref, min: MAX_KERNELS, max: MAX_KERNELS });
   const callKernel = (...args: readonly Int[]): void => {
     for (const arg of args) (typeof arg === "number" ? i32.const(arg) : arg).emit();
     w.call_indirect(table, { in: [w.i32, w.i32, w.i32, w.i32], out: [] });
   };
-  return define("run", ["i32", "i32", "i32"], (k, program, numCommands, scratch) => {
+  const run = define("run", ["i32", "i32", "i32"], (k, program, numCommands, scratch) => {
     const stalled = k.let(i32.const(-1));
     const at = k.let(program);
     const index = k.let(i32.const(0));
@@ -76,6 +77,7 @@ export function defineRun(kernels: readonly Wasm[]): Wasm {
     );
     return stalled;
   });
+  return { run: run.func, table };
 }
 
 /** Spins until all chunks are done, or for a while. Alone, they are. */

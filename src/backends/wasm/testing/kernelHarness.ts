@@ -2,14 +2,14 @@ import { setFlagsFromString } from "node:v8";
 import { invariant } from "../../../errors.ts";
 import { SCRATCH_BYTES, step } from "../abi.ts";
 import { Arena } from "../arena.ts";
+import { instantiateKernels, type RunFunction } from "../kernelModule.ts";
 import type { Wasm } from "../kernels/emit.ts";
-import { emitModule } from "../kernels/module.ts";
+import { byName, emitModule } from "../kernels/module.ts";
+import { defineRun } from "../kernels/run.ts";
 import { Program, type StepCounts } from "../program.ts";
 
 // Node 20 has relaxed SIMD behind a flag; it must be set before the first module is compiled.
 setFlagsFromString("--experimental-wasm-relaxed-simd");
-
-type RunFunction = (program: number, numCommands: number, scratch: number) => number;
 
 /** Runs kernels in Node as the back end does: reserve, record, bind, run. */
 export class KernelHarness {
@@ -29,10 +29,9 @@ export class KernelHarness {
     this.program.seal();
     const pages = Math.ceil(this.arena.byteLength / 65536);
     this.#memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-    const { instance } = await WebAssembly.instantiate(emitModule(this.#kernels), {
-      "": { m0: this.#memory },
-    });
-    this.#run = instance.exports["run"] as RunFunction;
+    const emitted = [emitModule({ ...defineRun() }), emitModule(byName(this.#kernels))];
+    const modules = emitted.map(({ bytes }) => new WebAssembly.Module(bytes));
+    this.#run = await instantiateKernels(modules, this.#memory);
     this.program.bind(
       this.#memory,
       this.#kernels.map(({ name }) => name),
@@ -42,10 +41,10 @@ export class KernelHarness {
   /** Runs the program once; `numThreads` only changes how it is cut into chunks. */
   run(counts: Partial<StepCounts> = {}, numThreads = 1): void {
     invariant(this.#run, "bind comes before run.");
-    const all = { rows: 1, samples: 1, items: 1, merges: 0, ...counts };
+    const all = { rows: 1, logits: 1, items: 1, merges: 0, ...counts };
     const words = this.int32();
     words[step.ROWS / 4] = all.rows;
-    words[step.SAMPLES / 4] = all.samples;
+    words[step.LOGITS / 4] = all.logits;
     words[step.ITEMS / 4] = all.items;
     words[step.MERGES / 4] = all.merges;
     this.program.prepare(all, numThreads);
@@ -53,9 +52,13 @@ export class KernelHarness {
     invariant(stalled === -1, `Command ${stalled} was not finished.`);
   }
 
-  get #buffer(): ArrayBufferLike {
+  get memory(): WebAssembly.Memory {
     invariant(this.#memory, "bind comes before any access to the memory.");
-    return this.#memory.buffer;
+    return this.#memory;
+  }
+
+  get #buffer(): ArrayBufferLike {
+    return this.memory.buffer;
   }
 
   float32(address = 0, length?: number): Float32Array {

@@ -1,10 +1,10 @@
-import type { SamplingParams } from "../../engine/sampling.ts";
-import { MAX_LOGIT_BIAS, MAX_LOGPROBS, usesPenalties } from "../../engine/sampling.ts";
-import type { SlotReset } from "../../engine/step.ts";
-import { QuireError } from "../../errors.ts";
+import type { SamplingParams } from "../engine/sampling.ts";
+import { MAX_LOGIT_BIAS, MAX_LOGPROBS, usesPenalties } from "../engine/sampling.ts";
+import type { SlotReset } from "../engine/step.ts";
+import { QuireError } from "../errors.ts";
 
-// What the sampling kernels know of a slot, as words. The shaders get every constant below as a
-// `const` of the same name, so the layout is written down only here.
+// What the sampling kernels of all back ends know of a slot, as words. The shaders get every constant
+// below as a `const` of the same name, so the layout is written down only here.
 
 /** Words of a slot's record. */
 export const slotWords = {

@@ -1,0 +1,132 @@
+import { existsSync, readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import type { Backend, KvCacheDtype, Plan } from "../../src/backends/ops.ts";
+import { Engine } from "../../src/engine/engine.ts";
+import { GREEDY } from "../../src/engine/sampling.ts";
+import { makePlan } from "../fixtures/drivePlan.ts";
+import greedy from "../fixtures/smollm2-greedy.json" with { type: "json" };
+
+/** f16 K and V may turn a decision that is closer than this: the oracle's gap between its two best logits. */
+const MAX_F16_GAP = 0.02;
+
+/** Ends SmolLM2's answers: <|im_end|>. */
+const END_TOKEN = 2;
+const MAX_TOKENS = 32;
+
+const MODEL = new URL(`../../models/${greedy.model}`, import.meta.url);
+const TIMEOUT = { timeout: 1_800_000 };
+const NUM_BLOCKS = 128;
+const MAX_CONTEXT = 512;
+const MAX_SEQUENCES = 10;
+
+type Chat = (typeof greedy.chats)[number];
+
+/** The real model: answers equal the oracle's, alone, together and preempted. */
+export function describeSmolLm2(on: string, backend: Backend): void {
+  describe(`SmolLM2 on ${on}`, () => {
+    test("the model is there", () => {
+      expect(existsSync(MODEL), `${greedy.model} is missing: run npm start once.`).toBe(true);
+    });
+
+    test("f32 KV: ten greedy answers equal llama.cpp's", TIMEOUT, async () => {
+      const answers = await answer(backend, greedy.chats, "f32");
+      for (const chat of greedy.chats)
+        expect(answers.get(chat.name), chat.name).toEqual(wanted(chat));
+    });
+
+    test(
+      "f16 KV: where an answer first differs, llama.cpp's choice was close",
+      TIMEOUT,
+      async () => {
+        const answers = await answer(backend, greedy.chats, "f16");
+        for (const chat of greedy.chats) {
+          const found = answers.get(chat.name)!;
+          const at = wanted(chat).findIndex((token, i) => token !== found[i]);
+          if (at >= 0) expect(chat.gaps[at], `${chat.name}, token ${at}`).toBeLessThan(MAX_F16_GAP);
+          else expect(found, chat.name).toEqual(wanted(chat));
+        }
+      },
+    );
+
+    test("f16 KV: alone, together and preempted give the same tokens", TIMEOUT, async () => {
+      const { chats } = greedy;
+      const plan = await loadModel(backend, "f16");
+      const alone = new Map<string, readonly number[]>();
+      for (const chat of chats) {
+        const { answers } = await run(plan, [chat], NUM_BLOCKS);
+        alone.set(chat.name, answers.get(chat.name)!);
+      }
+      expect((await run(plan, chats, NUM_BLOCKS)).answers).toEqual(alone);
+      const need = chats.map(({ promptTokens, tokens }) =>
+        Math.ceil((promptTokens.length + tokens.length) / 16),
+      );
+      const preempted = await run(plan, chats, Math.max(...need) + 2);
+      expect(preempted.preemptions).toBeGreaterThan(0);
+      expect(preempted.answers).toEqual(alone);
+      plan.dispose();
+    });
+  });
+}
+
+/** The oracle's answer, with the end token where it came to one. */
+function wanted({ tokens, finishReason }: Chat): readonly number[] {
+  return finishReason === "stop" ? [...tokens, END_TOKEN] : tokens;
+}
+
+async function answer(
+  backend: Backend,
+  chats: readonly Chat[],
+  kvCacheDtype: KvCacheDtype,
+): Promise<ReadonlyMap<string, readonly number[]>> {
+  const plan = await loadModel(backend, kvCacheDtype);
+  const { answers } = await run(plan, chats, NUM_BLOCKS);
+  plan.dispose();
+  return answers;
+}
+
+function loadModel(backend: Backend, kvCacheDtype: KvCacheDtype): Promise<Plan> {
+  const options = {
+    kvCacheDtype,
+    kvBlocks: NUM_BLOCKS,
+    maxSequences: MAX_SEQUENCES,
+    maxContext: MAX_CONTEXT,
+    maxRows: 64,
+  };
+  return makePlan(new Uint8Array(readFileSync(MODEL)), options, backend);
+}
+
+/** Greedy answers by the chats' names, with the end token where there is one. */
+async function run(plan: Plan, chats: readonly Chat[], numBlocks: number) {
+  const engine = new Engine({
+    executor: plan,
+    numBlocks,
+    blockSize: 16,
+    maxSequences: MAX_SEQUENCES,
+    maxRows: plan.maxRows,
+    maxContext: MAX_CONTEXT,
+    endTokens: new Set([END_TOKEN]),
+    now: () => performance.now(),
+    // Software adapters take longer than a step should: few and large steps, all the same.
+    stepBudgetMs: 2000,
+  });
+  const answers = new Map(chats.map(({ name }) => [name, [] as number[]]));
+  for (const { name, promptTokens } of chats) {
+    engine.add({
+      id: name,
+      promptTokens,
+      n: 1,
+      maxTokens: MAX_TOKENS,
+      stopTokenIds: [],
+      sampling: GREEDY,
+    });
+  }
+  while (engine.hasWork) {
+    for (const { requestId, tokens, stopToken } of await engine.step()) {
+      answers
+        .get(String(requestId))!
+        .push(...tokens, ...(stopToken === undefined ? [] : [stopToken]));
+    }
+  }
+  engine.checkIntegrity();
+  return { answers, preemptions: engine.stats().preemptions };
+}

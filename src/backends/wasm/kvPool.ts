@@ -1,0 +1,42 @@
+import { QuireError } from "../../errors.ts";
+import type { KvCacheDtype, PlanSpec } from "../ops.ts";
+import type { Arena } from "./arena.ts";
+import { DIM_GROUP, MAX_HEAD_DIM, UNIT_SLOTS } from "./attentionAbi.ts";
+
+/** K and V of all blocks: [layer][block][kvHead][unit], see UNIT_SLOTS. */
+interface KvPoolLayout {
+  /** Byte address of each layer's part. */
+  readonly layers: readonly number[];
+  /** Bytes of a block in one layer. */
+  readonly blockBytes: number;
+  /** Bytes of all layers. */
+  readonly byteLength: number;
+}
+
+type KvPoolSpec = Pick<
+  PlanSpec,
+  "numLayers" | "numBlocks" | "numKvHeads" | "headDim" | "blockSize" | "kvCacheDtype"
+>;
+
+/** Bytes of one stored value. */
+function elementBytes(dtype: KvCacheDtype): number {
+  return dtype === "f16" ? 2 : 4;
+}
+
+/** Reserves the pool, one region ("kv pool") a layer. Throws `model-unsupported` for other head sizes. */
+export function layOutKvPool(spec: KvPoolSpec, arena: Arena): KvPoolLayout {
+  const { numLayers, numBlocks, numKvHeads, headDim, blockSize, kvCacheDtype } = spec;
+  if (headDim % DIM_GROUP !== 0 || headDim > MAX_HEAD_DIM) {
+    throw new QuireError(
+      "model-unsupported",
+      `The WASM back end runs heads of a multiple of ${DIM_GROUP} dimensions, up to ${MAX_HEAD_DIM}; the model has ${headDim}. Use the WebGPU back end or another model.`,
+      { headDim },
+    );
+  }
+  const unitBytes = 2 * UNIT_SLOTS * headDim * elementBytes(kvCacheDtype);
+  const blockBytes = numKvHeads * (blockSize / UNIT_SLOTS) * unitBytes;
+  const layers = Array.from({ length: numLayers }, () =>
+    arena.reserve("kv pool", numBlocks * blockBytes),
+  );
+  return { layers, blockBytes, byteLength: numLayers * numBlocks * blockBytes };
+}

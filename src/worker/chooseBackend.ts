@@ -1,0 +1,117 @@
+import type { Backend } from "../backends/ops.ts";
+import type { WasmBackendOptions } from "../backends/wasm/backend.ts";
+import type { WebGpuOptions } from "../backends/webgpu/backend.ts";
+import { QuireError, throwIfAborted } from "../errors.ts";
+import type { LoadRequest } from "./protocol.ts";
+
+/** The back end of an engine, and why that one: one or two sentences for people. */
+export interface ChosenBackend {
+  readonly backend: Backend;
+  readonly reason: string;
+}
+
+/** What there is to choose from. */
+export interface BackendParts {
+  readonly createWebGpu: (options: Pick<WebGpuOptions, "allowFallback">) => Promise<Backend>;
+  readonly createWasm: (options: WasmBackendOptions, signal?: AbortSignal) => Promise<Backend>;
+  /** Throws if the back end computes wrong. */
+  readonly check: (backend: Backend) => Promise<void>;
+  /** True where memory can be shared with other workers. */
+  readonly isIsolated: boolean;
+}
+
+export type BackendRequest = Pick<
+  LoadRequest,
+  "backend" | "precision" | "threads" | "canOpenThreads" | "simd"
+>;
+
+const BY_NAME = "It was asked for by name.";
+
+/**
+ * Opens and checks a back end. `auto` is WebGPU on an adapter that is no software, as long as a device
+ * can be had and computes right; in every other case it is WASM. What comes up is never changed
+ * afterwards. Throws the last error, which under `auto` names the reasons against both.
+ */
+export async function chooseBackend(
+  request: BackendRequest,
+  parts: BackendParts,
+  openThreads: WasmBackendOptions["openThreads"],
+  signal: AbortSignal,
+): Promise<ChosenBackend> {
+  switch (request.backend) {
+    case "webgpu":
+      return { backend: await openWebGpu(parts, true), reason: BY_NAME };
+    case "wasm":
+      return openWasm(request, parts, openThreads, signal, BY_NAME);
+    case "auto":
+      return chooseAutomatically(request, parts, openThreads, signal);
+  }
+}
+
+async function chooseAutomatically(
+  request: BackendRequest,
+  parts: BackendParts,
+  openThreads: WasmBackendOptions["openThreads"],
+  signal: AbortSignal,
+): Promise<ChosenBackend> {
+  let reason: string;
+  try {
+    const backend = await openWebGpu(parts, false);
+    return { backend, reason: "WebGPU offers an adapter that is no software." };
+  } catch (error) {
+    reason = error instanceof QuireError ? error.message : `WebGPU failed: ${String(error)}`;
+  }
+  throwIfAborted(signal, "Opening a back end");
+  try {
+    return await openWasm(request, parts, openThreads, signal, reason);
+  } catch (error) {
+    if (!(error instanceof QuireError) || error.code === "aborted") throw error;
+    const message = `${error.message} Nor is WebGPU chosen: ${reason}`;
+    throw new QuireError(error.code, message, error.data, { cause: error });
+  }
+}
+
+async function openWebGpu(parts: BackendParts, allowFallback: boolean): Promise<Backend> {
+  return checked(await parts.createWebGpu({ allowFallback }), parts);
+}
+
+async function openWasm(
+  request: BackendRequest,
+  parts: BackendParts,
+  openThreads: WasmBackendOptions["openThreads"],
+  signal: AbortSignal,
+  why: string,
+): Promise<ChosenBackend> {
+  const onlyOne = reasonForOneThread(request, parts);
+  const reason = onlyOne === undefined ? why : `${why} ${onlyOne}`;
+  const threads = onlyOne === undefined ? request.threads : 1;
+  const options = { precision: request.precision ?? "fast", simd: request.simd, openThreads };
+  // Checked on one thread: the bits do not depend on their number, and each thread starts only once.
+  const single = await checked(await parts.createWasm({ ...options, threads: 1 }, signal), parts);
+  if (threads === 1) return { backend: single, reason };
+  single.dispose();
+  return { backend: await parts.createWasm({ ...options, threads }, signal), reason };
+}
+
+/** Undefined where as many threads as wanted can be had. */
+function reasonForOneThread(
+  { threads, canOpenThreads }: BackendRequest,
+  { isIsolated }: BackendParts,
+): string | undefined {
+  if (threads === 1) return undefined;
+  if (!isIsolated) {
+    return "It has one thread: the page is not cross-origin isolated (COOP and COEP headers).";
+  }
+  if (canOpenThreads) return undefined;
+  return "It has one thread: the `worker` option is a Worker, of which only one can be had; a function or URL allows more.";
+}
+
+async function checked(backend: Backend, { check }: BackendParts): Promise<Backend> {
+  try {
+    await check(backend);
+    return backend;
+  } catch (error) {
+    backend.dispose();
+    throw error;
+  }
+}
