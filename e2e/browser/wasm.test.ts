@@ -112,6 +112,32 @@ describe("the choice", () => {
     }
   });
 
+  it("gives 60 conversations at once on more threads than cores what one thread gives them", async () => {
+    const page = await openLibrary();
+    const run = (threads: number) =>
+      page.evaluate(async (count) => {
+        const asked = { model: "/tiny.gguf", backend: "wasm", threads: count } as const;
+        const engine = await quire.createEngine(asked);
+        const ask = async (i: number) => {
+          const { choices } = await engine.completions.create({
+            prompt: `Conversation ${i} ${"is long ".repeat(i % 20)}`,
+            max_tokens: 10 + (i % 7),
+            temperature: i % 3,
+            seed: i,
+            ignore_eos: true,
+            return_token_ids: true,
+          });
+          return choices[0]!.token_ids;
+        };
+        const tokens = await Promise.all(Array.from({ length: 60 }, (_, i) => ask(i)));
+        await engine.dispose();
+        return tokens;
+      }, threads);
+    const one = await run(1);
+    expect(new Set(one.map(String)).size).toBeGreaterThan(50);
+    for (const threads of [2, 3, 4, 3, 2]) expect(await run(threads), `${threads}`).toEqual(one);
+  });
+
   it("needs 'wasm-unsafe-eval' under a policy, and names it", async () => {
     // The test page's own script is inline.
     const policy = (extra: string): string =>

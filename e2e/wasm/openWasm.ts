@@ -1,6 +1,7 @@
 import { setFlagsFromString } from "node:v8";
 import type { Backend } from "../../src/backends/ops.ts";
-import { createWasmBackend, type WasmBackendOptions } from "../../src/backends/wasm/backend.ts";
+import { createWasmBackend } from "../../src/backends/wasm/backend.ts";
+import type { WasmBackendOptions } from "../../src/backends/wasm/options.ts";
 import { invariant } from "../../src/errors.ts";
 
 // Node 20 has relaxed SIMD behind a flag; it must be set before the first module is compiled.

@@ -63,7 +63,10 @@ const SYSTEM =
   "can be kept twice as long if nobody is waiting. The reading room on the second floor is quiet; " +
   "the one on the ground floor is not, and children are welcome there. A card costs nothing for " +
   "people who live in the town and ten a year for all others. The printer takes coins, the scanner " +
-  "is free, and somebody will help with both on Tuesday and Thursday afternoons.";
+  "is free, and somebody will help with both on Tuesday and Thursday afternoons. Lost things are kept " +
+  "at the desk for a month, and then they go to the town hall. Dogs stay outside, where there is a " +
+  "bowl of water for them. Whoever wants to give books away is thanked, and asked to bring no more " +
+  "than a bag of them at a time.";
 
 /** Short questions behind one long system message. */
 export const SHARED_PROMPTS = [

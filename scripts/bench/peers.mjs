@@ -19,8 +19,8 @@ import { digits } from "./rows.mjs";
 /** @typedef {import("./contestants.mjs").ChatTimes} ChatTimes */
 /** @typedef {import("./peerRows.mjs").Outcome} Outcome */
 
-/** A runtime that gives no chat a token for so long will not go on. */
-const STALL_MS = 30_000;
+/** A runtime that gives no chat a token for so long will not go on; 2,000 tokens of prompt take a while. */
+const STALL_MS = { short: 90_000, long: 300_000 };
 /** Tokens that the runtimes with a flat cache hold: all chats of a case. */
 const CONTEXT_TOKENS = { wllama: 4096, llamaCpp: 1024 };
 
@@ -122,27 +122,36 @@ async function measureOne(open, outcome) {
   try {
     outcome.about = contestant.about;
     add(outcome, "load", contestant.loadMs);
-    const { one, four, shared, eight } = CHAT_CASES;
-    const chat = await runCase(contestant, outcome, "one", one);
-    if (chat !== undefined) add(outcome, "one", decodeRate(chat));
-    const chats = await runCase(contestant, outcome, "four", four);
-    if (chats !== undefined) {
-      add(outcome, "four", totalRate(chats));
-      add(outcome, "fourDecode", decodeRate(chats));
-    }
-    const together = await runCase(contestant, outcome, "shared", shared, 1);
-    if (together !== undefined) add(outcome, "shared", lastFirstToken(together));
-    // Last, since a runtime that hangs is of no more use; and one that hung once is not asked again.
-    if (outcome.notes.has("eight")) return contestant.browser;
-    const many = await runCase(contestant, outcome, "eight", eight);
-    if (many !== undefined) {
-      add(outcome, "eight", totalRate(many));
-      add(outcome, "eightDecode", decodeRate(many));
-    }
+    await measureCases(contestant, outcome);
     return contestant.browser;
   } finally {
     await contestant.close();
   }
+}
+
+/**
+ * Every case once, up to one that hangs: after that a runtime is of no more use.
+ * @param {Contestant} contestant
+ * @param {Outcome} outcome
+ */
+async function measureCases(contestant, outcome) {
+  const { one, four, shared, eight } = CHAT_CASES;
+  const chat = await runCase(contestant, outcome, "one", one);
+  if (chat === undefined) return;
+  add(outcome, "one", decodeRate(chat));
+  const chats = await runCase(contestant, outcome, "four", four);
+  if (chats === undefined) return;
+  add(outcome, "four", totalRate(chats));
+  add(outcome, "fourDecode", decodeRate(chats));
+  const together = await runCase(contestant, outcome, "shared", shared, 1);
+  if (together === undefined) return;
+  add(outcome, "shared", lastFirstToken(together));
+  // What hung once is not asked again: waiting for it takes longer than all the rest.
+  if (outcome.notes.has("eight")) return;
+  const many = await runCase(contestant, outcome, "eight", eight);
+  if (many === undefined) return;
+  add(outcome, "eight", totalRate(many));
+  add(outcome, "eightDecode", decodeRate(many));
 }
 
 /** @param {Outcome} outcome @param {import("./peerRows.mjs").Measure} measure @param {number} value */
@@ -161,7 +170,8 @@ function add({ values }, measure, value) {
  * @returns {Promise<readonly ChatTimes[] | undefined>} undefined where not all chats ended
  */
 async function runCase(contestant, outcome, name, prompts, maxTokens = MAX_TOKENS) {
-  const chats = await contestant.run({ prompts, maxTokens, stallMs: STALL_MS });
+  const stallMs = prompts === CHAT_CASES.shared ? STALL_MS.long : STALL_MS.short;
+  const chats = await contestant.run({ prompts, maxTokens, stallMs });
   const finished = chats.filter((chat) => chat.finished);
   if (finished.length < chats.length) {
     const note = `hangs: ${finished.length} of ${chats.length} chats ended`;
@@ -194,7 +204,7 @@ async function bestThreads(open, most) {
         const [chat] = await contestant.run({
           prompts: CHAT_CASES.one,
           maxTokens: MAX_TOKENS / 2,
-          stallMs: STALL_MS,
+          stallMs: STALL_MS.short,
         });
         const rate = chat?.finished ? decodeRate([chat]) : 0;
         rates.set(threads, Math.max(rate, rates.get(threads) ?? 0));
@@ -215,7 +225,7 @@ async function tryEightSlots(open) {
     const chats = await contestant.run({
       prompts: CHAT_CASES.eight,
       maxTokens: MAX_TOKENS,
-      stallMs: STALL_MS,
+      stallMs: STALL_MS.short,
     });
     const finished = chats.filter((chat) => chat.finished);
     if (finished.length < chats.length) {

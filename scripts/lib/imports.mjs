@@ -49,7 +49,18 @@ export const PARTS = [
   {
     path: "src/backends/wasm/",
     mayImport: ["src/backends/ops.ts", "src/backends/slotRecord.ts", "src/engine/", "src/weights/"],
-    packages: [],
+    packages: ["virtual:quire-wasm-kernels"],
+  },
+  {
+    // Run by the build, which makes the virtual module of them: nothing may import them.
+    path: "src/backends/wasm/kernels/",
+    mayImport: [
+      "src/backends/wasm/",
+      "src/backends/ops.ts",
+      "src/backends/slotRecord.ts",
+      "src/engine/",
+    ],
+    packages: ["wasmati"],
   },
   {
     path: "src/backends/reference/",

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { Backend } from "../backends/ops.ts";
 import { createReferenceBackend } from "../backends/reference/backend.ts";
-import type { WasmBackendOptions } from "../backends/wasm/backend.ts";
+import type { WasmBackendOptions } from "../backends/wasm/options.ts";
 import { QuireError } from "../errors.ts";
 import { type BackendParts, type BackendRequest, chooseBackend } from "./chooseBackend.ts";
 

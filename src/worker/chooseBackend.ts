@@ -1,5 +1,5 @@
 import type { Backend } from "../backends/ops.ts";
-import type { WasmBackendOptions } from "../backends/wasm/backend.ts";
+import type { WasmBackendOptions } from "../backends/wasm/options.ts";
 import type { WebGpuOptions } from "../backends/webgpu/backend.ts";
 import { QuireError, throwIfAborted } from "../errors.ts";
 import type { LoadRequest } from "./protocol.ts";

@@ -1,5 +1,5 @@
 import { compileKernels } from "../../../src/backends/wasm/kernelModule.ts";
-import type { BuilderContext } from "../../../src/backends/wasm/planBuilder.ts";
+import type { BuilderContext } from "../../../src/backends/wasm/options.ts";
 import type { BenchmarkConfig } from "../benchmark.ts";
 
 /** Set up as an engine sets itself up in this page, from the same options. */

@@ -9,8 +9,8 @@ import {
   quantizeKernelName,
 } from "../../../src/backends/wasm/matrixFormat.ts";
 import { allocateMemory } from "../../../src/backends/wasm/memory.ts";
+import type { BuilderContext } from "../../../src/backends/wasm/options.ts";
 import { isUniform } from "../../../src/backends/wasm/packedMatrix.ts";
-import type { BuilderContext } from "../../../src/backends/wasm/planBuilder.ts";
 import { Program } from "../../../src/backends/wasm/program.ts";
 import { Threads } from "../../../src/backends/wasm/threads.ts";
 import { type PlacedMatrix, Weights } from "../../../src/backends/wasm/weights.ts";

@@ -1,7 +1,7 @@
 import { expose } from "comlink";
 import type { BackendFacts } from "../../../scripts/bench/machine.mjs";
 import { openRangeSource } from "../../../scripts/pages/rangeSource.js";
-import type { BuilderContext } from "../../../src/backends/wasm/planBuilder.ts";
+import type { BuilderContext } from "../../../src/backends/wasm/options.ts";
 import type { BenchmarkConfig } from "../benchmark.ts";
 import { type Breakdown, openBreakdown } from "./breakdown.ts";
 import { openKernels } from "./kernels.ts";

@@ -3,10 +3,7 @@
  * parameters. Both sides take them from here. All records are 32-bit words, little-endian.
  */
 
-/** Bytes below it never hold data: a null address. */
-export const CONTROL_ADDRESS = 64;
-
-/** Words that threads share, one a cache line. Byte addresses. */
+/** Words that threads share, those that change in a step a cache line each. Byte addresses; 0 is never one. */
 export const control = {
   /** Counts up when a program may be run: threads sleep on it. */
   EPOCH: 64,

@@ -2,17 +2,12 @@ import { invariant, throwIfAborted } from "../../errors.ts";
 import type { TensorInfo } from "../../weights/tensorType.ts";
 import type { Activation, Linear, Plan, PlanBuilder, PlanSpec } from "../ops.ts";
 import { Arena } from "./arena.ts";
-import type { WasmBackendOptions } from "./backend.ts";
-import { type KernelModules, kernelNames } from "./kernelModule.ts";
+import { kernelNames } from "./kernelModule.ts";
 import { allocateMemory, MAX_MEMORY_BYTES, outOfMemory } from "./memory.ts";
+import type { BuilderContext } from "./options.ts";
 import { type PlanParts, WasmPlan } from "./plan.ts";
 import { Recorder } from "./recorder.ts";
 import { Threads } from "./threads.ts";
-
-export interface BuilderContext
-  extends Pick<WasmBackendOptions, "precision" | "threads" | "openThreads"> {
-  readonly kernels: KernelModules;
-}
 
 /** Ops by name, to be recorded when the size of the KV pool is known. */
 type RecordedOp = (recorder: Recorder) => void;

@@ -13,8 +13,8 @@ import {
   quantizeKernelName,
 } from "./matrixFormat.ts";
 import type { MemoryNeed } from "./memory.ts";
+import type { BuilderContext } from "./options.ts";
 import { isUniform } from "./packedMatrix.ts";
-import type { BuilderContext } from "./planBuilder.ts";
 import { floatBits, Program } from "./program.ts";
 import { Sampler } from "./sampler.ts";
 import { type PlacedMatrix, Weights } from "./weights.ts";

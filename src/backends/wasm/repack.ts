@@ -62,6 +62,9 @@ function placesOf(format: MatrixFormat, row: number) {
   };
 }
 
+/** From the pairs of four weights to those of the next four, in halves. */
+const WORD_HALVES = 2 * VECTOR_ROWS;
+
 // --- 4 bits ---
 
 function packQ4_1(file: Uint8Array, target: Uint8Array): PackRow {
@@ -160,6 +163,29 @@ function groupMinimum({ halves, bytes }: Views, start: number, i: number): numbe
 
 // --- 8 bits ---
 
+// Weights are made four at a time, as the bytes of a word.
+
+/** A word at any half. */
+function wordAt(halves: Uint16Array, half: number): number {
+  return halves[half]! | (halves[half + 1]! << 16);
+}
+
+/** Writes the weights 4a .. 4a + 3 as two pairs of a row, of which `pair` is the first. */
+function putWord(halves: Uint16Array, pair: number, word: number): void {
+  halves[pair] = (word & 0xff) | ((word >>> 8) & 0xff00);
+  halves[pair + VECTOR_ROWS] = ((word >>> 8) & 0xff) | ((word >>> 16) & 0xff00);
+}
+
+/** Takes `zero` off each byte, all of which are below 128: the top bit keeps borrows apart. */
+function lessZero(word: number, zero: number): number {
+  return ((word | 0x80808080) - zero * 0x01010101) ^ 0x80808080;
+}
+
+/** The four lowest bits as bit 4 of four bytes. */
+function spreadHighBits(bits: number): number {
+  return (((bits & 15) * 0x00204081) & 0x01010101) << 4;
+}
+
 function packQ8_0(file: Uint8Array, target: Uint8Array): PackRow {
   const { halves } = viewsOf(file);
   const out = viewsOf(target);
@@ -168,93 +194,58 @@ function packQ8_0(file: Uint8Array, target: Uint8Array): PackRow {
   return (from, to, row, numBlocks) => {
     const place = placesOf("q8", row);
     for (let block = 0; block < numBlocks; block++) {
-      const half = (from >> 1) + block * (blockBytes >> 1);
+      const half = (from + block * blockBytes) >> 1;
       const at = (to + block * stride) >>> 1;
       out.halves[at + place.halfScale] = halves[half]!;
       for (let a = 0; a < 8; a++) {
-        const first = halves[half + 1 + 2 * a]!; // weights 0 and 1 of 4
-        const second = halves[half + 2 + 2 * a]!; // weights 2 and 3
-        const pair = at + place.pair + 2 * a * VECTOR_ROWS;
-        out.halves[pair] = (first & 0xff) | (second << 8);
-        out.halves[pair + VECTOR_ROWS] = (first >> 8) | (second & 0xff00);
+        putWord(out.halves, at + place.pair + a * WORD_HALVES, wordAt(halves, half + 1 + 2 * a));
       }
     }
   };
 }
 
-/** Writes 32 numbers of 8 bits as the pairs of a row, from half `pair` on. */
-function putBytes(quants: Int8Array, halves: Uint16Array, pair: number): void {
-  for (let k = 0; k < BLOCK_COLUMNS; k += 4) {
-    const at = pair + (k >> 1) * VECTOR_ROWS;
-    halves[at] = (quants[k]! & 0xff) | (quants[k + 2]! << 8);
-    halves[at + VECTOR_ROWS] = (quants[k + 1]! & 0xff) | (quants[k + 3]! << 8);
-  }
-}
-
-/** 5-bit quants out of 16 bytes of nibbles at `at` and the word of their high bits, less `zero`. */
-function unpackFiveBits(
-  bytes: Uint8Array,
-  at: number,
-  high: number,
-  zero: number,
-  out: Int8Array,
-): void {
-  for (let i = 0; i < 16; i++) {
-    out[i] = ((bytes[at + i]! & 15) | (((high >>> i) & 1) << 4)) - zero;
-    out[16 + i] = ((bytes[at + i]! >> 4) | (((high >>> (16 + i)) & 1) << 4)) - zero;
-  }
-}
-
+/** From 5 bits: a word of high bits, then 16 bytes of nibbles; the low ones are the first 16 weights. */
 function packQ5_0(file: Uint8Array, target: Uint8Array): PackRow {
-  const { bytes, halves } = viewsOf(file);
+  const { halves } = viewsOf(file);
   const out = viewsOf(target);
-  const quants = new Int8Array(BLOCK_COLUMNS);
   const { blockBytes } = TENSOR_TYPES.Q5_0;
   const stride = blockOffsets("q8").byteLength;
   return (from, to, row, numBlocks) => {
     const place = placesOf("q8", row);
     for (let block = 0; block < numBlocks; block++) {
-      const start = from + block * blockBytes;
+      const half = (from + block * blockBytes) >> 1;
       const at = (to + block * stride) >>> 1;
-      const high = halves[(start >> 1) + 1]! | (halves[(start >> 1) + 2]! << 16);
-      unpackFiveBits(bytes, start + 6, high, 16, quants);
-      out.halves[at + place.halfScale] = halves[start >> 1]!;
-      putBytes(quants, out.halves, at + place.pair);
+      out.halves[at + place.halfScale] = halves[half]!;
+      const high = wordAt(halves, half + 1);
+      for (let a = 0; a < 8; a++) {
+        const nibbles = wordAt(halves, half + 3 + 2 * (a & 3)) >>> (a & 4);
+        const word = (nibbles & 0x0f0f0f0f) | spreadHighBits(high >>> (4 * a));
+        putWord(out.halves, at + place.pair + a * WORD_HALVES, lessZero(word, 16));
+      }
     }
   };
 }
 
-/** Writes a block of q8wide: a scale for each half, and a minimum. */
-function putWide(
-  quants: Int8Array,
-  out: Views,
-  at: number,
-  place: ReturnType<typeof placesOf>,
-  firstScale: number,
-  secondScale: number,
-  minimum: number,
-): void {
-  const word = at >>> 2;
-  out.floats[word + place.scale] = firstScale;
-  out.floats[word + place.scale + TILE_ROWS] = secondScale;
-  out.floats[word + place.minimum] = minimum;
-  putBytes(quants, out.halves, (at >>> 1) + place.pair);
-}
-
 function packQ5_1(file: Uint8Array, target: Uint8Array): PackRow {
-  const { bytes, halves, words } = viewsOf(file);
+  const { halves, words } = viewsOf(file);
   const out = viewsOf(target);
-  const quants = new Int8Array(BLOCK_COLUMNS);
   const { blockBytes } = TENSOR_TYPES.Q5_1;
   const stride = blockOffsets("q8wide").byteLength;
   return (from, to, row, numBlocks) => {
     const place = placesOf("q8wide", row);
     for (let block = 0; block < numBlocks; block++) {
-      const start = from + block * blockBytes;
-      const scale = halfToNumber(halves[start >> 1]!);
-      const minimum = halfToNumber(halves[(start >> 1) + 1]!);
-      unpackFiveBits(bytes, start + 8, words[(start >> 2) + 1]!, 0, quants);
-      putWide(quants, out, to + block * stride, place, scale, scale, minimum);
+      const source = (from + block * blockBytes) >> 2;
+      const at = (to + block * stride) >>> 2;
+      const scale = halfToNumber(halves[2 * source]!);
+      out.floats[at + place.scale] = scale;
+      out.floats[at + place.scale + TILE_ROWS] = scale;
+      out.floats[at + place.minimum] = halfToNumber(halves[2 * source + 1]!);
+      const high = words[source + 1]!;
+      for (let a = 0; a < 8; a++) {
+        const nibbles = words[source + 2 + (a & 3)]! >>> (a & 4);
+        const word = (nibbles & 0x0f0f0f0f) | spreadHighBits(high >>> (4 * a));
+        putWord(out.halves, 2 * at + place.pair + a * WORD_HALVES, word);
+      }
     }
   };
 }
@@ -262,24 +253,25 @@ function packQ5_1(file: Uint8Array, target: Uint8Array): PackRow {
 /** As Q4_K, with 32 bytes of high bits before the nibbles: bit `group` of byte i is of its weight i. */
 function packQ5K(file: Uint8Array, target: Uint8Array): PackRow {
   const source = viewsOf(file);
-  const { bytes } = source;
   const out = viewsOf(target);
-  const quants = new Int8Array(BLOCK_COLUMNS);
   const stride = blockOffsets("q8wide").byteLength;
   return (from, to, row, numBlocks) => {
     const place = placesOf("q8wide", row);
     for (let block = 0; block < numBlocks; block++) {
       const group = block & 7;
       const start = from + (block >> 3) * TENSOR_TYPES.Q5_K.blockBytes;
-      const nibbles = start + 48 + 32 * (group >> 1);
-      const shift = 4 * (group & 1);
-      for (let i = 0; i < BLOCK_COLUMNS; i++) {
-        const low = (bytes[nibbles + i]! >> shift) & 15;
-        quants[i] = low | (((bytes[start + 16 + i]! >> group) & 1) << 4);
-      }
+      const at = (to + block * stride) >>> 2;
       const scale = groupScale(source, start, group);
-      const minimum = groupMinimum(source, start, group);
-      putWide(quants, out, to + block * stride, place, scale, scale, minimum);
+      out.floats[at + place.scale] = scale;
+      out.floats[at + place.scale + TILE_ROWS] = scale;
+      out.floats[at + place.minimum] = groupMinimum(source, start, group);
+      const highs = (start + 16) >> 2;
+      const nibbles = (start + 48 + 32 * (group >> 1)) >> 2;
+      for (let a = 0; a < 8; a++) {
+        const low = (source.words[nibbles + a]! >>> (4 * (group & 1))) & 0x0f0f0f0f;
+        const high = (source.words[highs + a]! >>> group) & 0x01010101;
+        putWord(out.halves, 2 * at + place.pair + a * WORD_HALVES, low | (high << 4));
+      }
     }
   };
 }
@@ -289,10 +281,9 @@ function packQ5K(file: Uint8Array, target: Uint8Array): PackRow {
  * first their low nibbles and then their high ones, and 32 of `high`, two bits for each quarter.
  */
 function packQ6K(file: Uint8Array, target: Uint8Array): PackRow {
-  const { bytes, halves } = viewsOf(file);
-  const out = viewsOf(target);
-  const quants = new Int8Array(BLOCK_COLUMNS);
+  const { halves } = viewsOf(file);
   const signed = new Int8Array(file.buffer, file.byteOffset, file.byteLength);
+  const out = viewsOf(target);
   const stride = blockOffsets("q8wide").byteLength;
   return (from, to, row, numBlocks) => {
     const place = placesOf("q8wide", row);
@@ -300,25 +291,18 @@ function packQ6K(file: Uint8Array, target: Uint8Array): PackRow {
       const group = block & 7;
       const quarter = group & 3;
       const start = from + (block >> 3) * TENSOR_TYPES.Q6_K.blockBytes;
-      const lows = start + 64 * (group >> 2) + 32 * (quarter & 1);
-      const highs = start + 128 + 32 * (group >> 2);
-      const lowShift = 4 * (quarter >> 1);
-      const highShift = 2 * quarter;
-      for (let i = 0; i < BLOCK_COLUMNS; i++) {
-        const low = (bytes[lows + i]! >> lowShift) & 15;
-        quants[i] = (low | (((bytes[highs + i]! >> highShift) & 3) << 4)) - 32;
-      }
+      const at = (to + block * stride) >>> 2;
       const d = halfToNumber(halves[(start + 208) >> 1]!);
       const scales = start + 192 + 2 * group;
-      putWide(
-        quants,
-        out,
-        to + block * stride,
-        place,
-        d * signed[scales]!,
-        d * signed[scales + 1]!,
-        0,
-      );
+      out.floats[at + place.scale] = d * signed[scales]!;
+      out.floats[at + place.scale + TILE_ROWS] = d * signed[scales + 1]!;
+      const lows = (start + 64 * (group >> 2) + 32 * (quarter & 1)) >> 1;
+      const highs = (start + 128 + 32 * (group >> 2)) >> 1;
+      for (let a = 0; a < 8; a++) {
+        const low = (wordAt(halves, lows + 2 * a) >>> (4 * (quarter >> 1))) & 0x0f0f0f0f;
+        const high = (wordAt(halves, highs + 2 * a) >>> (2 * quarter)) & 0x03030303;
+        putWord(out.halves, 2 * at + place.pair + a * WORD_HALVES, lessZero(low | (high << 4), 32));
+      }
     }
   };
 }

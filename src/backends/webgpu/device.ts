@@ -34,9 +34,8 @@ export async function openDevice(gpu: GPU, options: DeviceOptions = {}): Promise
   const { allowFallback = true } = options;
   if (summary.isFallback && !allowFallback) {
     const words = [summary.vendor, summary.architecture, summary.description].filter(Boolean);
-    const name = words.join(" ") || "unnamed";
-    const message = `WebGPU offers only a software adapter (${name}).`;
-    throw new QuireError("webgpu-unavailable", message, { adapter: name });
+    const name = words.length === 0 ? "" : ` (${words.join(" ")})`;
+    throw new QuireError("webgpu-unavailable", `WebGPU offers only a software adapter${name}.`);
   }
   const requiredLimits: Record<string, number> = {};
   for (const [name, wanted] of Object.entries(WANTED_LIMITS)) {

@@ -1,4 +1,4 @@
-/** @file Rows of the embedding matrix as f32, the same bits that dequantizeRows gives. */
+/** @file Rows of the embedding matrix as f32, rounded once, as dequantizeRows does it. */
 import { rowWords, TILE_ROWS } from "../abi.ts";
 import { EMBED } from "../linearAbi.ts";
 import {

@@ -179,13 +179,6 @@ export const f32 = {
   ...operations(w.f32, ["eq", "ne", "lt", "gt", "le", "ge"], FF, "i32"),
   ...operations(w.f32, ["abs", "neg", "sqrt", "nearest", "floor"], ["f32"], "f32"),
   ...operations(w.f32, ["convert_i32_s", "convert_i32_u", "reinterpret_i32"], ["i32"], "f32"),
-  ...operations(w.f32, ["demote_f64"], ["f64"], "f32"),
-};
-
-export const f64 = {
-  const: (value: number): Value<"f64"> => toValue("f64", value),
-  ...operations(w.f64, ["add", "sub", "mul", "div"], ["f64", "f64"], "f64"),
-  ...operations(w.f64, ["promote_f32"], ["f32"], "f64"),
 };
 
 const v128Loads = [

@@ -6,9 +6,6 @@ import { defineLinearKernels } from "./linear.ts";
 import { defineRun } from "./run.ts";
 import { defineSampleKernels } from "./sample.ts";
 
-/** Which instructions a module may use: relaxed SIMD, or SIMD128 alone. */
-export type Simd = "relaxed" | "plain";
-
 /** What a module may export. */
 type Exported = w.Dependency.Export;
 
