@@ -23,6 +23,7 @@ import { describeAdapter } from "../lib/browsers.mjs";
  * @property {string} os
  * @property {string} node
  * @property {{ file: string, sha256: string }} model
+ * @property {Readonly<Record<string, unknown>>} [runtimes] what the compared runtimes say of themselves
  */
 
 /**

@@ -20,7 +20,14 @@ const SETTINGS = ["package.json", "package-lock.json", "tsconfig.json", "tsconfi
 const LIBRARY = {
   name: "library",
   script: "build",
-  sources: ["src", "shaders", "vite.config.ts", "scripts/types.mjs", ...SETTINGS],
+  sources: [
+    "src",
+    "shaders",
+    "vite.config.ts",
+    "scripts/types.mjs",
+    "scripts/lib/wasmKernels.mjs",
+    ...SETTINGS,
+  ],
   outputs: ["dist/index.js", "dist/worker.js", "dist/global.js", "dist/types/index.d.ts"],
 };
 

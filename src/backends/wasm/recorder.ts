@@ -312,7 +312,8 @@ export class Recorder {
   #quantize(placed: PlacedMatrix, source: Source): number {
     const format = this.#activationFormat(placed);
     const { columns } = placed.matrix;
-    const records = this.#region("records", activationBytes(format, columns));
+    // By format too: records of two kinds may be needed side by side.
+    const records = this.#region(`records ${format}`, activationBytes(format, columns));
     const isGathered = source.gather !== undefined;
     const segments = source.kind === "gated" ? GATED_SEGMENTS : 1;
     const params = this.program.params(QUANTIZE, {

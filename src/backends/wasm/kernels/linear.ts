@@ -170,7 +170,6 @@ function definePanel(format: MatrixFormat, precision: Precision, simd: Simd, row
         k.set(blocksLeft, blocks);
         k.doWhile(
           () => {
-            { const d=(globalThis as any).U; if (d>0) { for (let o=0;o<byteLength;o+=64) k.run(i32.load8_u(quants, d+o)); } }
             addBlock(totals);
             k.set(quants, i32.add(quants, byteLength));
             k.set(scales, i32.add(scales, byteLength));
