@@ -35,7 +35,9 @@ const PARTS: readonly (readonly [prefix: string, part: string])[] = [
   ["", "sampling"],
 ];
 const HEAD = "output head";
-const REST = "step tables, waking threads, results";
+/** What the medians of the parts leave of the program: in a quiet machine next to nothing. */
+const STALLS = "waking threads and waiting for late ones";
+const TYPESCRIPT = "step tables and results (TypeScript)";
 
 /** Milliseconds a decode step by parts, the medians of `count` steps of `batch` sequences of `context` tokens. */
 export type Breakdown = (
@@ -69,12 +71,20 @@ export async function openBreakdown(
   invariant(parts, "The builder made a plan.");
   await loadWeights(plan, source);
 
-  const { recorder, memory } = parts;
+  const { recorder, memory, threads } = parts;
   const { program } = recorder;
   const words = new Int32Array(memory.buffer);
   const run = await instantiateKernels(context.kernels.modules, memory);
   const scratch = recorder.scratches[0]!;
   const partOf = partsOf(program.commands.map(({ kernel }) => kernel));
+
+  let programMs = 0;
+  const runProgram = threads.run.bind(threads);
+  threads.run = (...program) => {
+    const start = performance.now();
+    runProgram(...program);
+    programMs = performance.now() - start;
+  };
 
   /** Runs the step whose tables are in the memory once more. Returns what each part took. */
   const runTimed = (): ReadonlyMap<string, number> => {
@@ -141,20 +151,27 @@ export async function openBreakdown(
     invariant(firstOwn + batch * own <= plan.numBlocks, "The pool holds the sequences.");
     await plan.submit(stepAt(context)).result;
     const wholes: number[] = [];
+    const programs: number[] = [];
     const samples: ReadonlyMap<string, number>[] = [];
     for (let i = 1; i <= count; i++) {
       const step = stepAt(context + i);
       const start = performance.now();
       await plan.submit(step).result;
       wholes.push(performance.now() - start);
+      programs.push(programMs);
       samples.push(runTimed());
     }
     const times = [...new Set(partOf)].map(
       (part) => [part, median(samples.map((sample) => sample.get(part)!))] as const,
     );
-    const whole = median(wholes);
     const inKernels = times.reduce((sum, [, time]) => sum + time, 0);
-    return { ...Object.fromEntries(times), [REST]: whole - inKernels, [STEP_IN_WORKER]: whole };
+    const [whole, program] = [median(wholes), median(programs)];
+    return {
+      ...Object.fromEntries(times),
+      [STALLS]: program - inKernels,
+      [TYPESCRIPT]: whole - program,
+      [STEP_IN_WORKER]: whole,
+    };
   };
 }
 

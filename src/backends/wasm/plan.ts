@@ -27,13 +27,9 @@ export class WasmPlan implements Plan {
   /** Set once a step failed half-way: the KV pool cannot be trusted any more. */
   #failure: unknown;
 
-  constructor(
-    recorder: Recorder,
-    memory: WebAssembly.Memory,
-    threads: Threads,
-    kernelNames: readonly string[],
-  ) {
-    this.#live = { recorder, memory, threads };
+  constructor(parts: PlanParts, kernelNames: readonly string[]) {
+    const { recorder, memory } = parts;
+    this.#live = parts;
     this.numBlocks = recorder.spec.numBlocks;
     this.maxRows = recorder.maxRows;
     this.memory = recorder.memory;

@@ -83,8 +83,9 @@ export class WasmPlanBuilder implements PlanBuilder {
       const { scratches } = recorder;
       threads = await Threads.start(ports, { modules: kernels.modules, memory, scratches }, signal);
       throwIfAborted(signal, "Loading the model");
-      const plan = new WasmPlan(recorder, memory, threads, kernelNames(kernels.modules));
-      this.#onPlan(plan, { recorder, memory, threads });
+      const parts = { recorder, memory, threads };
+      const plan = new WasmPlan(parts, kernelNames(kernels.modules));
+      this.#onPlan(plan, parts);
       return plan;
     } catch (error) {
       threads?.dispose();

@@ -8,20 +8,11 @@ import {
   STATES,
   UNITS,
 } from "./attendScratch.ts";
-import {
-  define,
-  type FunctionBody,
-  f32,
-  f32x4,
-  f32x4Const,
-  i32,
-  select,
-  type Variable,
-  v128,
-  type Wasm,
-} from "./emit.ts";
+import { define, type FunctionBody, type Wasm } from "./emit.ts";
+import { f32, f32x4, f32x4Const, i32, select, v128 } from "./instructions.ts";
 import type { KvFormat } from "./kvFormat.ts";
 import { madd } from "./math.ts";
+import type { Variable } from "./value.ts";
 
 /**
  * Powers of two that keep what is read as value * 2^-112 in range: on q, on the finished scores, on

@@ -1,7 +1,8 @@
 import { KV_SPLIT } from "../abi.ts";
 import { MAX_HEAD_DIM, UNIT_SLOTS } from "../attentionAbi.ts";
-import type { FunctionBody, Variable, Vector } from "./emit.ts";
-import { f32, v128 } from "./emit.ts";
+import type { FunctionBody } from "./emit.ts";
+import { f32, v128 } from "./instructions.ts";
+import type { Variable, Vector } from "./value.ts";
 
 // What the functions of attention keep in a thread's scratch, in bytes from its start.
 

@@ -2,12 +2,14 @@ import { itemWords, rowWords, step } from "../abi.ts";
 import { ATTEND, PARTIAL_STATE_BYTES, UNIT_SLOTS } from "../attentionAbi.ts";
 import { defineAttendPack } from "./attendPack.ts";
 import { ConstantTable, MAX_PACK, UNITS } from "./attendScratch.ts";
-import { type FunctionBody, f32, i32, type Value, type Variable, type Wasm } from "./emit.ts";
+import type { FunctionBody, Wasm } from "./emit.ts";
+import { f32, i32 } from "./instructions.ts";
 import { defineKernel } from "./kernel.ts";
 import { KV_FORMATS, type KvFormat, unitAddress } from "./kvFormat.ts";
 import { defineMergeAttention } from "./mergeAttention.ts";
 import { defineRopeWriteKv } from "./rope.ts";
 import { defineSoftmax } from "./softmax.ts";
+import type { Value, Variable } from "./value.ts";
 
 /** Everything about attention, for both types of KV cache. */
 export function defineAttentionKernels(): readonly Wasm[] {

@@ -14,17 +14,9 @@ import {
   tailWords,
   VECTOR_ROWS,
 } from "../matrixFormat.ts";
-import {
-  type FunctionBody,
-  f32x4,
-  f32x4Const,
-  type Int,
-  i32,
-  i32x4Const,
-  type Variable,
-  type Vector,
-  v128,
-} from "./emit.ts";
+import type { FunctionBody } from "./emit.ts";
+import { f32x4, f32x4Const, i32, i32x4Const, v128 } from "./instructions.ts";
+import type { Int, Variable, Vector } from "./value.ts";
 import { type BlockContext, type Family, familyOf, halfLoader } from "./weightFamily.ts";
 
 /** One vector for each row and output vector: [row][vector]. */

@@ -13,23 +13,10 @@ import {
   VECTOR_ROWS,
 } from "../matrixFormat.ts";
 import { repeat } from "./blockSums.ts";
-import {
-  type FunctionBody,
-  f32,
-  f32x4,
-  type Int,
-  i8x16,
-  i16x8,
-  i32,
-  i32x4,
-  i32x4Const,
-  type Value,
-  type Variable,
-  type Vector,
-  v128,
-  type Wasm,
-} from "./emit.ts";
+import type { FunctionBody, Wasm } from "./emit.ts";
+import { f32, f32x4, i8x16, i16x8, i32, i32x4, i32x4Const, v128 } from "./instructions.ts";
 import { defineKernel } from "./kernel.ts";
+import type { Int, Value, Variable, Vector } from "./value.ts";
 
 export function defineEmbedKernels(): readonly Wasm[] {
   return MATRIX_FORMATS.map(defineEmbed);

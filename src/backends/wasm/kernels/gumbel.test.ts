@@ -2,8 +2,8 @@ import { expect, it } from "vitest";
 import { gumbel, uniform } from "../../reference/rng.ts";
 import { paramOffsets } from "../abi.ts";
 import { KernelHarness } from "../testing/kernelHarness.ts";
-import { i32, i32x4, i32x4Lanes, v128 } from "./emit.ts";
 import { gumbelNoise } from "./gumbel.ts";
+import { i32, i32x4, i32x4Lanes, v128 } from "./instructions.ts";
 import { defineKernel } from "./kernel.ts";
 
 const TOKENS = 40_000;

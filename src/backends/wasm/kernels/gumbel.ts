@@ -1,6 +1,7 @@
-import type { Variable, Vector } from "./emit.ts";
-import { type FunctionBody, f32x4, f32x4Const, type Int, i32x4, i32x4Const, v128 } from "./emit.ts";
+import type { FunctionBody } from "./emit.ts";
+import { f32x4, f32x4Const, i32x4, i32x4Const, v128 } from "./instructions.ts";
 import { log, madd } from "./math.ts";
+import type { Int, Variable, Vector } from "./value.ts";
 
 /** What a draw is keyed by besides the token. Words. */
 export interface NoiseKey {

@@ -1,5 +1,7 @@
 import type { ParamOffsets } from "../abi.ts";
-import { define, type FunctionBody, i32, type Value, type Variable, type Wasm } from "./emit.ts";
+import { define, type FunctionBody, type Wasm } from "./emit.ts";
+import { i32 } from "./instructions.ts";
+import type { Value, Variable } from "./value.ts";
 
 /** What a kernel is given besides its parameters. */
 export interface KernelContext<N extends string> {

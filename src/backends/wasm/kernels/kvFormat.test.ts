@@ -3,7 +3,7 @@ import { halfToNumber } from "../../../weights/half.ts";
 import { roundToHalf } from "../../reference/half.ts";
 import { paramOffsets } from "../abi.ts";
 import { KernelHarness } from "../testing/kernelHarness.ts";
-import { i32, v128 } from "./emit.ts";
+import { i32, v128 } from "./instructions.ts";
 import { defineKernel } from "./kernel.ts";
 import { KV_FORMATS, toHalf } from "./kvFormat.ts";
 

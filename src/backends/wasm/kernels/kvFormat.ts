@@ -1,18 +1,8 @@
 import type { KvCacheDtype } from "../../ops.ts";
 import { DIM_GROUP, UNIT_SLOTS } from "../attentionAbi.ts";
-import {
-  type FunctionBody,
-  f32x4,
-  f32x4Const,
-  type Int,
-  i32,
-  i32x4,
-  i32x4Const,
-  type Value,
-  type Variable,
-  type Vector,
-  v128,
-} from "./emit.ts";
+import type { FunctionBody } from "./emit.ts";
+import { f32x4, f32x4Const, i32, i32x4, i32x4Const, v128 } from "./instructions.ts";
+import type { Int, Value, Variable, Vector } from "./value.ts";
 
 /** How kernels read and write the values of the KV pool; attentionAbi.ts has the layout. */
 export interface KvFormat {

@@ -27,7 +27,8 @@ import {
 } from "../matrixFormat.ts";
 import { blockAdder, repeat } from "./blockSums.ts";
 import { defineEmbedKernels } from "./embed.ts";
-import { define, f32x4, f32x4Const, i32, i32x4, v128, type Wasm } from "./emit.ts";
+import { define, type Wasm } from "./emit.ts";
+import { f32x4, f32x4Const, i32, i32x4, v128 } from "./instructions.ts";
 import { defineKernel } from "./kernel.ts";
 import { defineQuantizeKernels } from "./quantize.ts";
 

@@ -1,9 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { paramOffsets } from "../abi.ts";
 import { KernelHarness } from "../testing/kernelHarness.ts";
-import { type FunctionBody, i32, type Vector, v128 } from "./emit.ts";
+import type { FunctionBody } from "./emit.ts";
+import { i32, v128 } from "./instructions.ts";
 import { defineKernel } from "./kernel.ts";
 import { exp, log, maxOfLanes, sumOfLanes } from "./math.ts";
+import type { Vector } from "./value.ts";
 
 const OFFSETS = paramOffsets(["x", "y"]);
 

@@ -1,13 +1,6 @@
-import {
-  type FunctionBody,
-  f32x4,
-  f32x4Const,
-  i8x16,
-  i32x4,
-  i32x4Const,
-  type Variable,
-  type Vector,
-} from "./emit.ts";
+import type { FunctionBody } from "./emit.ts";
+import { f32x4, f32x4Const, i8x16, i32x4, i32x4Const } from "./instructions.ts";
+import type { Variable, Vector } from "./value.ts";
 
 // Elementary functions of four f32 lanes. Plain multiplies and adds in a fixed order: the same bits
 // in every engine, with and without relaxed SIMD.

@@ -1,6 +1,7 @@
 import { mergeWords } from "../abi.ts";
 import { DIM_GROUP, MERGE, PARTIAL_STATE_BYTES } from "../attentionAbi.ts";
-import { f32, f32x4, f32x4Const, i32, v128, type Wasm } from "./emit.ts";
+import type { Wasm } from "./emit.ts";
+import { f32, f32x4, f32x4Const, i32, v128 } from "./instructions.ts";
 import { defineKernel } from "./kernel.ts";
 import { exp, madd } from "./math.ts";
 import { LOWEST } from "./softmax.ts";

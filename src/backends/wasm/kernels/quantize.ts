@@ -19,26 +19,21 @@ import {
   STEP_MAX,
   tailWords,
 } from "../matrixFormat.ts";
+import { define, type FunctionBody, type Wasm } from "./emit.ts";
 import {
-  define,
-  type FunctionBody,
   f32,
   f32x4,
   f32x4Const,
   f32x4Lanes,
-  type Int,
   i8x16,
   i16x8,
   i16x8Const,
   i32,
   i32x4,
-  type Value,
-  type Variable,
-  type Vector,
   v128,
-  type Wasm,
-} from "./emit.ts";
+} from "./instructions.ts";
 import { exp, maxOfLanes, sumOfLanes, swapHalves, swapPairs } from "./math.ts";
+import type { Int, Value, Variable, Vector } from "./value.ts";
 
 const SOURCES: readonly ActivationSource[] = ["plain", "normed", "gated"];
 /** Vectors of a block of f32. */

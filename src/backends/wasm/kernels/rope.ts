@@ -1,22 +1,11 @@
 import { rowWords } from "../abi.ts";
 import { ROPE } from "../attentionAbi.ts";
-import {
-  type FunctionBody,
-  f32,
-  f32x4,
-  f32x4Const,
-  i8x16,
-  i32,
-  i32x4Lanes,
-  select,
-  type Variable,
-  type Vector,
-  v128,
-  type Wasm,
-} from "./emit.ts";
+import type { FunctionBody, Wasm } from "./emit.ts";
+import { f32, f32x4, f32x4Const, i8x16, i32, i32x4Lanes, select, v128 } from "./instructions.ts";
 import { defineKernel } from "./kernel.ts";
 import { type KvFormat, unitAddress } from "./kvFormat.ts";
 import { madd, sumOfLanes, swapPairs } from "./math.ts";
+import type { Variable, Vector } from "./value.ts";
 
 type Address = Variable<"i32">;
 

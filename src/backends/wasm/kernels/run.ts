@@ -1,14 +1,8 @@
 import * as w from "wasmati";
 import { command, MAX_KERNELS } from "../abi.ts";
-import {
-  atomics,
-  define,
-  type FunctionBody,
-  type Int,
-  i32,
-  type Value,
-  type Wasm,
-} from "./emit.ts";
+import { define, type FunctionBody, type Wasm } from "./emit.ts";
+import { atomics, i32 } from "./instructions.ts";
+import type { Int, Value } from "./value.ts";
 
 type WasmFunction = Wasm["func"];
 type WasmTable = ReturnType<typeof w.table>;

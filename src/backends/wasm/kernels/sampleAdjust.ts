@@ -1,22 +1,11 @@
 import { slotWords, tokenStateBits } from "../../slotRecord.ts";
 import { bestWords, sampleParams } from "../samplerAbi.ts";
-import {
-  define,
-  type FunctionBody,
-  f32,
-  f32x4,
-  f32x4Const,
-  i32,
-  i32x4,
-  select,
-  type Value,
-  type Variable,
-  v128,
-  type Wasm,
-} from "./emit.ts";
+import { define, type FunctionBody, type Wasm } from "./emit.ts";
+import { f32, f32x4, f32x4Const, i32, i32x4, select, v128 } from "./instructions.ts";
 import { defineKernel } from "./kernel.ts";
 import { maxOfLanes } from "./math.ts";
 import { forChunks, forTokens, hold, NO_VALUE, sampleState } from "./sampleCommon.ts";
+import type { Value, Variable } from "./value.ts";
 
 /**
  * sampleAdjust: scaled[i] = penalised(logits[i] + bias[i]) / temperature, and each chunk's largest.

@@ -1,6 +1,7 @@
 import { bestWords, sampleParams } from "../samplerAbi.ts";
-import { f32x4, f32x4Const, i32, i32x4, type Variable, v128, type Wasm } from "./emit.ts";
+import type { Wasm } from "./emit.ts";
 import { gumbelNoise } from "./gumbel.ts";
+import { f32x4, f32x4Const, i32, i32x4, v128 } from "./instructions.ts";
 import { defineKernel } from "./kernel.ts";
 import { maxOfLanes } from "./math.ts";
 import {
@@ -13,6 +14,7 @@ import {
   sampleState,
   storeBest,
 } from "./sampleCommon.ts";
+import type { Variable } from "./value.ts";
 
 /**
  * sampleChoose: the best token of each chunk, ties to the lowest id, by

@@ -1,23 +1,20 @@
 import { MAX_LOGIT_BIAS } from "../../../engine/sampling.ts";
 import { slotFlags, slotWords } from "../../slotRecord.ts";
 import { CHUNK_TOKENS, type sampleParams } from "../samplerAbi.ts";
+import type { FunctionBody } from "./emit.ts";
 import {
-  type FunctionBody,
   f32,
   f32x4,
   f32x4Const,
-  type Int,
   i32,
   i32x4,
   i32x4Const,
   i32x4Lanes,
-  type Value,
-  type Variable,
-  type Vector,
   v128,
-} from "./emit.ts";
+} from "./instructions.ts";
 import type { KernelContext } from "./kernel.ts";
 import { maxOfLanes, swapHalves, swapPairs } from "./math.ts";
+import type { Int, Value, Variable, Vector } from "./value.ts";
 
 export type SampleContext = KernelContext<keyof typeof sampleParams>;
 

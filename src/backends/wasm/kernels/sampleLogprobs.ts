@@ -1,18 +1,7 @@
 import { MAX_LOGPROBS } from "../../../engine/sampling.ts";
 import { NO_TOKEN, reportWords, sampleParams, sumWords } from "../samplerAbi.ts";
-import {
-  define,
-  type FunctionBody,
-  f32,
-  f32x4,
-  f32x4Const,
-  i32,
-  i32x4,
-  i32x4Const,
-  type Variable,
-  v128,
-  type Wasm,
-} from "./emit.ts";
+import { define, type FunctionBody, type Wasm } from "./emit.ts";
+import { f32, f32x4, f32x4Const, i32, i32x4, i32x4Const, v128 } from "./instructions.ts";
 import { defineKernel } from "./kernel.ts";
 import { exp, sumOfLanes, swapHalves, swapPairs } from "./math.ts";
 import {
@@ -23,6 +12,7 @@ import {
   type SampleContext,
   storeBest,
 } from "./sampleCommon.ts";
+import type { Variable } from "./value.ts";
 
 /** What log-probabilities are made of, from the raw logits of the places that want them. */
 export function defineLogprobKernels(): readonly Wasm[] {

@@ -1,25 +1,10 @@
 import { sampleParams } from "../samplerAbi.ts";
-import {
-  define,
-  type Float,
-  type FunctionBody,
-  f32,
-  f32x4,
-  type Int,
-  i32,
-  i32x4,
-  i32x4Const,
-  i64,
-  select,
-  type Value,
-  type Variable,
-  type Vector,
-  v128,
-  type Wasm,
-} from "./emit.ts";
+import { define, type FunctionBody, type Wasm } from "./emit.ts";
+import { f32, f32x4, i32, i32x4, i32x4Const, i64, select, v128 } from "./instructions.ts";
 import { defineKernel } from "./kernel.ts";
 import { exp } from "./math.ts";
 import { LEAST_ORDER, NO_VALUE, orderOf, orderOfFloat, sampleState } from "./sampleCommon.ts";
+import type { Float, Int, Value, Variable, Vector } from "./value.ts";
 
 /** Bins of a round of the radix selection: 11 bits of the order, 8 bytes each. One more takes what is out. */
 const BIN_BITS = 11;

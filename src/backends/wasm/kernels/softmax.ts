@@ -1,5 +1,6 @@
 import { type ConstantTable, SCORES, SCORES_STRIDE, STATE_BYTES, STATES } from "./attendScratch.ts";
-import { define, f32, f32x4, f32x4Const, i32, i32x4, i32x4Lanes, v128, type Wasm } from "./emit.ts";
+import { define, type Wasm } from "./emit.ts";
+import { f32, f32x4, f32x4Const, i32, i32x4, i32x4Lanes, v128 } from "./instructions.ts";
 import { exp, maxOfLanes, sumOfLanes } from "./math.ts";
 
 /** Stands for minus infinity. */

@@ -13,19 +13,9 @@ import {
   type Precision,
   VECTOR_ROWS,
 } from "../matrixFormat.ts";
-import {
-  type FunctionBody,
-  f32x4,
-  f32x4Const,
-  type Int,
-  i16x8,
-  i16x8Const,
-  i32x4,
-  i32x4Const,
-  type Variable,
-  type Vector,
-  v128,
-} from "./emit.ts";
+import type { FunctionBody } from "./emit.ts";
+import { f32x4, f32x4Const, i16x8, i16x8Const, i32x4, i32x4Const, v128 } from "./instructions.ts";
+import type { Int, Variable, Vector } from "./value.ts";
 
 /** What is multiplied where. */
 export interface BlockContext {
