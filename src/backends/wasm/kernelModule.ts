@@ -1,6 +1,5 @@
 import { common, plain, relaxed } from "virtual:quire-wasm-kernels";
 import { QuireError } from "../../errors.ts";
-import { MAX_KERNELS } from "./abi.ts";
 
 /** Which instructions the kernels use: relaxed SIMD, or SIMD128 alone. */
 export type Simd = "relaxed" | "plain";
@@ -68,8 +67,7 @@ function listKernels(modules: readonly WebAssembly.Module[]) {
     .slice(1)
     .flatMap((module, i) =>
       WebAssembly.Module.exports(module).map(({ name }) => ({ name, instance: i + 1 })),
-    )
-    .slice(0, MAX_KERNELS);
+    );
 }
 
 /** The bytes are valid: a failure to compile them is the page's policy. */

@@ -17,6 +17,7 @@ export function allocateMemory(
   try {
     return new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
   } catch (error) {
+    // RangeError: no room. TypeError: more pages than the engine has at all, as on 32-bit systems.
     if (error instanceof RangeError || error instanceof TypeError) return undefined;
     throw error;
   }

@@ -12,7 +12,11 @@ import { Threads } from "./threads.ts";
 /** Ops by name, to be recorded when the size of the KV pool is known. */
 type RecordedOp = (recorder: Recorder) => void;
 
-/** Takes down the forward pass; `finish` lays it out, once for each size of the pool that it tries. */
+/**
+ * Takes down the forward pass; `finish` lays it out, once for each size of the pool that it tries.
+ * Ops find their inputs by place: there is one stream, and one region each for what `normLinear`,
+ * `ropeWriteKv` and `attention` return, to be used before the next op of that kind.
+ */
 export class WasmPlanBuilder implements PlanBuilder {
   readonly #spec: PlanSpec;
   readonly #context: BuilderContext;

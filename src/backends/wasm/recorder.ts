@@ -17,6 +17,7 @@ import type { BuilderContext } from "./options.ts";
 import { isUniform } from "./packedMatrix.ts";
 import { floatBits, Program } from "./program.ts";
 import { Sampler } from "./sampler.ts";
+import type { StepTables } from "./stepTables.ts";
 import { type PlacedMatrix, Weights } from "./weights.ts";
 import { maxItems, maxPartials, maxRowsFor, partialBytes } from "./workList.ts";
 
@@ -37,23 +38,6 @@ interface Source {
   readonly gain?: number;
   /** Only these rows, in the order of this table. */
   readonly gather?: number;
-}
-
-/** Where the step's rows and lists lie in the memory. Byte addresses. */
-export interface StepTables {
-  /** [maxRows] rowWords */
-  readonly rows: number;
-  /** [maxSequences]{row, slot, position, 0}: samples, then scores, of which only the row */
-  readonly samples: number;
-  /** [maxItems] itemWords */
-  readonly items: number;
-  /** [maxRows] mergeWords */
-  readonly merges: number;
-  /** [maxRows][pairs]{cos, sin} */
-  readonly rotations: number;
-  /** [maxSequences][tableBlocks] */
-  readonly blockTables: number;
-  readonly tableBlocks: number;
 }
 
 /** Turns ops into commands over addresses: the forward pass as it will lie in the memory. */
