@@ -1,51 +1,60 @@
 import { invariant } from "../errors.ts";
+import { FreeLists } from "./freeLists.ts";
+
+/**
+ * What a free block's content is worth: blocks of a lower rank are reused first. Nothing; a prefix that
+ * is not expected again; a prefix; a prefix that somebody asked to keep.
+ */
+export const BLOCK_RANK = { empty: 0, superseded: 1, cached: 2, kept: 3 } as const;
+
+export type BlockRank = (typeof BLOCK_RANK)[keyof typeof BLOCK_RANK];
+
+const NUM_RANKS = 4;
 
 /** What the pool asks about the content of its blocks; `PrefixCache` answers. */
-export interface CachedBlocks {
-  /** True if the block holds a prefix that a later sequence may reuse. */
-  has(block: number): boolean;
+export interface BlockContents {
+  rank(block: number): BlockRank;
+  /** Nobody holds the block any more; it is about to be listed as free. */
+  letGo(block: number): void;
   /** Forgets the block's prefix, because the block is about to be overwritten. */
   evict(block: number): void;
 }
 
-const NOT_LISTED = -1;
-
 /**
  * Physical KV blocks of one pool: who holds them and in which order the free ones are reused.
  *
- * Free blocks form an intrusive doubly linked list, so that taking any block out of it costs O(1) and
- * allocates nothing. Blocks without reusable content go to its head and are overwritten first; blocks
- * that hold a cached prefix go to its tail and keep it until their turn comes (lazy eviction, LRU).
+ * There is a free list for each rank. Blocks without content go to the head of theirs and are overwritten
+ * first, the newest before the others; blocks with content go to the tail of theirs and keep it until
+ * their turn comes (lazy eviction, LRU), kept ones last of all. Every operation costs O(1) a block and
+ * allocates nothing.
  */
 export class BlockPool {
   readonly numBlocks: number;
-  readonly #cached: CachedBlocks;
+  readonly #contents: BlockContents;
   readonly #refCounts: Int32Array; // [numBlocks]
-  // [numBlocks + 1]: the extra entry is the list's anchor, so that no end is a special case.
-  readonly #next: Int32Array;
-  readonly #previous: Int32Array;
-  readonly #anchor: number;
-  #numFree: number;
+  readonly #free: FreeLists;
   #peakUsed = 0;
 
-  constructor(numBlocks: number, cached: CachedBlocks) {
+  constructor(numBlocks: number, contents: BlockContents) {
     this.numBlocks = numBlocks;
-    this.#cached = cached;
+    this.#contents = contents;
     this.#refCounts = new Int32Array(numBlocks);
-    this.#anchor = numBlocks;
-    this.#numFree = numBlocks;
-    this.#next = Int32Array.from({ length: numBlocks + 1 }, (_, i) => (i + 1) % (numBlocks + 1));
-    this.#previous = Int32Array.from({ length: numBlocks + 1 }, (_, i) => (i || numBlocks + 1) - 1);
+    this.#free = new FreeLists(numBlocks, NUM_RANKS);
   }
 
-  /** Blocks that no sequence holds, those with a cached prefix included. */
+  /** Blocks that nobody holds, those with a cached or kept prefix included. */
   get numFree(): number {
-    return this.#numFree;
+    return this.#free.total;
   }
 
-  /** Blocks that at least one sequence holds. */
+  /** Free blocks whose prefix is kept. */
+  get numKept(): number {
+    return this.#free.size(BLOCK_RANK.kept);
+  }
+
+  /** Blocks that somebody holds. */
   get numUsed(): number {
-    return this.numBlocks - this.#numFree;
+    return this.numBlocks - this.#free.total;
   }
 
   /** Largest `numUsed` so far. */
@@ -59,103 +68,93 @@ export class BlockPool {
 
   /** Appends `count` blocks to `table`, held once each, or does nothing and returns false. */
   allocate(count: number, table: number[]): boolean {
-    if (count > this.#numFree) return false;
-    for (let i = 0; i < count; i++) {
-      const block = this.#next[this.#anchor]!;
-      this.#unlink(block);
-      if (this.#cached.has(block)) this.#cached.evict(block);
-      this.#refCounts[block] = 1;
-      table.push(block);
-    }
-    this.#notePeak();
+    if (count > this.#free.total) return false;
+    for (let i = 0; i < count; i++) table.push(this.take());
     return true;
   }
 
-  /** Holds a block once more; a free one leaves the free list with its content intact. */
+  /** One block, held once. There must be a free one. */
+  take(): number {
+    const block = this.#free.first();
+    this.#free.remove(block);
+    if (this.#contents.rank(block) !== BLOCK_RANK.empty) this.#contents.evict(block);
+    this.#refCounts[block] = 1;
+    this.#notePeak();
+    return block;
+  }
+
+  /** Holds a block once more; a free one leaves its free list with its content intact. */
   retain(block: number): void {
-    if (this.#refCounts[block] === 0) this.#unlink(block);
+    if (this.#refCounts[block] === 0) this.#free.remove(block);
     this.#refCounts[block]! += 1;
     this.#notePeak();
   }
 
   /**
-   * Lets go of a sequence's whole table, last block first: of a cached chain the tail is then evicted
-   * before the head, and what is left is always a usable prefix.
+   * Lets go of a block once. Tables are released last block first: of a cached chain the tail is then
+   * evicted before the head, and what is left is always a usable prefix.
    */
-  release(table: readonly number[]): void {
-    for (let i = table.length - 1; i >= 0; i--) {
-      const block = table[i]!;
-      invariant(this.#refCounts[block]! > 0, `KV block ${block} is released but nobody holds it.`);
-      this.#refCounts[block]! -= 1;
-      if (this.#refCounts[block] === 0) {
-        if (this.#cached.has(block)) this.#linkAfter(this.#previous[this.#anchor]!, block);
-        else this.#linkAfter(this.#anchor, block);
-      }
-    }
+  release(block: number): void {
+    const refCount = this.#refCounts[block]!;
+    invariant(refCount > 0, `KV block ${block} is released but nobody holds it.`);
+    this.#refCounts[block] = refCount - 1;
+    if (refCount > 1) return;
+    this.#contents.letGo(block);
+    this.#list(block);
+  }
+
+  /** The rank of a block has changed, or its content was of use: if free, it is listed anew, as just released. */
+  relist(block: number): void {
+    if (this.#refCounts[block]! > 0) return;
+    this.#free.remove(block);
+    this.#list(block);
+  }
+
+  /** All content is gone and nobody holds a block: the free list is as at first. */
+  reset(): void {
+    invariant(this.numUsed === 0, "The KV block pool is reset while blocks are held.");
+    this.#free.reset();
   }
 
   /** Free blocks in the order in which they will be reused. O(numFree): for tests and views. */
   freeBlocks(): number[] {
-    const blocks: number[] = [];
-    let block = this.#next[this.#anchor]!;
-    while (block !== this.#anchor && blocks.length <= this.numBlocks) {
-      blocks.push(block);
-      block = this.#next[block]!;
-    }
-    return blocks;
+    return this.#free.blocks();
   }
 
-  /** Throws `internal` unless the list and the counts agree with `holders`, tables per block. */
+  /** Throws `internal` unless the lists and the counts agree with `holders`, holds per block. */
   checkIntegrity(holders: Int32Array): void {
-    const free = this.freeBlocks();
-    invariant(
-      free.length === this.#numFree,
-      `The free list has ${free.length} KV blocks, its count says ${this.#numFree}.`,
-    );
+    this.#free.checkIntegrity();
     let referenced = 0;
     for (let block = 0; block < this.numBlocks; block++) {
       const refCount = this.#refCounts[block]!;
       invariant(
         refCount === holders[block],
-        `KV block ${block} is counted ${refCount} times but ${holders[block]} block tables hold it.`,
+        `KV block ${block} is counted ${refCount} times but held ${holders[block]} times.`,
       );
-      const listed = this.#next[block] !== NOT_LISTED;
+      const isFree = this.#free.has(block);
       invariant(
-        listed === (refCount === 0),
+        isFree === (refCount === 0),
         `KV block ${block} is both held and free, or neither.`,
       );
       if (refCount > 0) referenced += 1;
     }
+    const free = this.#free.total;
     invariant(
-      free.length + referenced === this.numBlocks,
-      `${free.length} free and ${referenced} referenced KV blocks do not add up to ${this.numBlocks}.`,
+      free + referenced === this.numBlocks,
+      `${free} free and ${referenced} referenced KV blocks do not add up to ${this.numBlocks}.`,
     );
-    for (const block of free) {
-      const after = this.#next[block]!;
-      invariant(
-        this.#previous[after] === block,
-        `The free list is broken after KV block ${block}.`,
-      );
+    let before = 0;
+    for (const block of this.freeBlocks()) {
+      const rank = this.#contents.rank(block);
+      invariant(rank >= before, `KV block ${block} is in the free list of another rank.`);
+      before = rank;
     }
   }
 
-  #unlink(block: number): void {
-    const before = this.#previous[block]!;
-    const after = this.#next[block]!;
-    this.#next[before] = after;
-    this.#previous[after] = before;
-    this.#next[block] = NOT_LISTED;
-    this.#previous[block] = NOT_LISTED;
-    this.#numFree -= 1;
-  }
-
-  #linkAfter(before: number, block: number): void {
-    const after = this.#next[before]!;
-    this.#next[before] = block;
-    this.#previous[block] = before;
-    this.#next[block] = after;
-    this.#previous[after] = block;
-    this.#numFree += 1;
+  #list(block: number): void {
+    const rank = this.#contents.rank(block);
+    if (rank === BLOCK_RANK.empty) this.#free.pushFront(rank, block);
+    else this.#free.pushBack(rank, block);
   }
 
   #notePeak(): void {

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { QuireError } from "../errors.ts";
+import { GREEDY } from "./sampling.ts";
 import { EngineWorld, withSeed } from "./testing/engineWorld.ts";
 
 // Random histories on pools so small that nearly everything collides: preemption, eviction, sharing,
@@ -15,7 +16,16 @@ const prompt = fc.array(fc.integer({ min: 1, max: 2 }), {
 const add = fc.record({
   kind: fc.constant("add" as const),
   prompt,
+  answers: fc.oneof(
+    { weight: 6, arbitrary: fc.constant("samples" as const) },
+    { weight: 1, arbitrary: fc.constant("best" as const) },
+    { weight: 2, arbitrary: fc.constant("beams" as const) },
+  ),
   n: fc.integer({ min: 1, max: 3 }),
+  /** Samples or beams more than n. */
+  more: fc.nat(2),
+  lengthPenalty: fc.constantFrom(0, 1, 2),
+  earlyStopping: fc.constantFrom(true, false, "never" as const),
   maxTokens: fc.integer({ min: 0, max: 20 }),
   seed: fc.nat(3),
   penalty: fc.boolean(),
@@ -24,6 +34,12 @@ const add = fc.record({
     { weight: 3, arbitrary: fc.constant(undefined) },
     { weight: 1, arbitrary: fc.nat(2) },
   ),
+  priority: fc.constantFrom(-1, 0, 0, 1),
+  cacheSalt: fc.constantFrom("", "", "", "pepper"),
+  numSpeculativeTokens: fc.constantFrom(0, 0, 1, 4),
+  deadlineMs: fc.constantFrom(undefined, undefined, undefined, 20, 200),
+  ttlMs: fc.constantFrom(undefined, undefined, 5, 1000, Number.POSITIVE_INFINITY),
+  session: fc.constantFrom(undefined, undefined, "one", "two"),
 });
 
 const pick = fc.nat(50);
@@ -32,6 +48,8 @@ const interruption = fc.oneof(
   fc.record({ kind: fc.constant("finish" as const), pick, index: fc.nat(2) }),
   fc.record({ kind: fc.constant("preemptAll" as const) }),
   fc.record({ kind: fc.constant("replaceExecutor" as const) }),
+  fc.record({ kind: fc.constant("resetPrefixCache" as const) }),
+  fc.record({ kind: fc.constant("endSession" as const), session: fc.constantFrom("one", "two") }),
 );
 
 const operation = fc.oneof(
@@ -51,7 +69,31 @@ const sizes = fc.record({
   maxSequences: fc.integer({ min: 1, max: 5 }),
   maxRows: fc.integer({ min: 1, max: 40 }),
   maxContext: fc.integer({ min: 10, max: 60 }),
+  numHostBlocks: fc.constantFrom(0, 4, 20),
+  maxStepsInFlight: fc.constantFrom(1, 3, 3),
+  waitingOrder: fc.constantFrom("fcfs" as const, "longest-prefix" as const),
+  /** A copying model, for drafts to be right. */
+  copyPeriod: fc.constantFrom(undefined, 2, 3),
 });
+
+/** What a later turn of a conversation asks for. */
+const PLAIN = {
+  answers: "samples" as const,
+  n: 1,
+  more: 0,
+  lengthPenalty: 1 as const,
+  earlyStopping: true as const,
+  maxTokens: 5,
+  seed: 1,
+  penalty: false,
+  ignoreEos: true,
+  promptLogprobs: undefined,
+  priority: 0 as const,
+  cacheSalt: "" as const,
+  numSpeculativeTokens: 0 as const,
+  deadlineMs: undefined,
+  ttlMs: undefined,
+};
 
 class History {
   readonly world: EngineWorld;
@@ -64,19 +106,31 @@ class History {
   }
 
   add(fields: Omit<typeof add extends fc.Arbitrary<infer T> ? T : never, "kind">): void {
-    const { prompt: promptTokens, n, seed, ignoreEos, penalty, promptLogprobs } = fields;
+    const { prompt: promptTokens, answers, n, more, seed, penalty, promptLogprobs, ttlMs } = fields;
+    const { lengthPenalty, earlyStopping } = fields;
     const maxTokens =
       promptLogprobs === undefined ? Math.max(1, fields.maxTokens) : fields.maxTokens;
     const sampling = withSeed(seed, penalty ? { repetitionPenalty: 1.2 } : {});
+    const width = n + more;
+    const beam = { width, lengthPenalty, earlyStopping };
+    const request = {
+      ...fields,
+      maxTokens,
+      ...(answers === "beams" ? { sampling: GREEDY, beam } : { sampling }),
+      ...(answers === "best" ? { bestOf: n + more } : {}),
+      ...(ttlMs === undefined ? {} : { keep: { ttlMs } }),
+    };
     try {
-      const request = { n, maxTokens, ignoreEos, sampling, promptLogprobs };
       this.world.add(this.numAdded, promptTokens, request);
       this.numAdded += 1;
     } catch (error) {
-      const { maxContext, numBlocks, blockSize } = this.world.sizes;
+      const { maxContext, numBlocks, blockSize, maxSequences, maxRows } = this.world.sizes;
       const length = Math.min(promptTokens.length + maxTokens, maxContext);
       const least = promptTokens.length + Math.min(1, maxTokens);
-      const fits = least <= maxContext && length <= numBlocks * blockSize;
+      const shared = Math.floor(promptTokens.length / blockSize);
+      const tails = (answers === "beams" ? width : 1) * (Math.ceil(length / blockSize) - shared);
+      const hasSlots = answers !== "beams" || width <= Math.min(maxSequences, maxRows);
+      const fits = least <= maxContext && shared + tails <= numBlocks && hasSlots;
       if (!(error instanceof QuireError) || fits) throw error;
     }
   }
@@ -87,6 +141,8 @@ class History {
     else if (op.kind === "finish") {
       world.note([world.engine.finishSequence(op.pick % (this.numAdded + 1), op.index)]);
     } else if (op.kind === "preemptAll") world.engine.preemptAll();
+    else if (op.kind === "resetPrefixCache") world.engine.resetPrefixCache();
+    else if (op.kind === "endSession") world.engine.endSession(op.session);
     else world.replaceExecutor();
     world.engine.checkIntegrity();
   }
@@ -104,8 +160,7 @@ class History {
     else if (op.kind === "continue" && this.numAdded > 0) {
       const { request, tokens } = world.of(op.pick % this.numAdded);
       const history = [...request.promptTokens, ...tokens, ...op.prompt];
-      const plain = { n: 1, maxTokens: 5, seed: 1, ignoreEos: true, penalty: false };
-      this.add({ ...plain, prompt: history, promptLogprobs: undefined });
+      this.add({ ...PLAIN, session: request.session === "one" ? "one" : "two", prompt: history });
     } else if (op.kind === "step") {
       await this.steps(op.times);
     } else if (op.kind === "flight") {
@@ -115,8 +170,9 @@ class History {
       executor.onFlight = undefined;
     } else if (op.kind === "fail" && world.engine.hasWork) {
       const error = new Error("lost");
+      // With steps in flight already, the failure comes to the step behind them.
       world.executor.failure = { error, early: op.early };
-      await expect(world.engine.step()).rejects.toBe(error);
+      await world.stepUntilFailure(error);
     } else if (op.kind !== "continue" && op.kind !== "fail") this.interrupt(op);
     world.engine.checkIntegrity();
   }
@@ -127,6 +183,10 @@ it("over random histories the books stay right, every request ends, and tokens d
   let forced = 0;
   let hits = 0;
   let scored = 0;
+  let swaps = 0;
+  let drafts = 0;
+  let accepted = 0;
+  let pipelined = 0;
   await fc.assert(
     fc.asyncProperty(
       sizes,
@@ -144,6 +204,10 @@ it("over random histories the books stay right, every request ends, and tokens d
         steps += stats.steps;
         forced += history.numForced;
         hits += stats.prefixCacheHits;
+        swaps += stats.swaps;
+        drafts += stats.metrics.spec_decode_num_draft_tokens;
+        accepted += stats.metrics.spec_decode_num_accepted_tokens;
+        if (world.executor.mostInFlight > 1) pipelined += 1;
         for (const { promptScores } of world.received.values()) scored += promptScores?.length ?? 0;
       },
     ),
@@ -152,6 +216,10 @@ it("over random histories the books stay right, every request ends, and tokens d
   // The histories did meet what they are about; half of what they usually meet.
   expect(steps).toBeGreaterThan(10_000);
   expect(forced).toBeGreaterThan(250);
-  expect(hits).toBeGreaterThan(7000);
-  expect(scored).toBeGreaterThan(1900);
+  expect(hits).toBeGreaterThan(2500);
+  expect(scored).toBeGreaterThan(900);
+  expect(swaps).toBeGreaterThan(80);
+  expect(accepted).toBeGreaterThan(50);
+  expect(drafts - accepted).toBeGreaterThan(20);
+  expect(pipelined).toBeGreaterThan(60);
 }, 60_000);

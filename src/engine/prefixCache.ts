@@ -1,52 +1,62 @@
 import { invariant } from "../errors.ts";
-import type { CachedBlocks } from "./blockPool.ts";
+import { BLOCK_RANK, type BlockContents, type BlockRank } from "./blockPool.ts";
+import type { Pin, PrefixKey, PrefixNode } from "./prefixNode.ts";
+import { PrefixTree } from "./prefixTree.ts";
+import { hashTokens, type TokenHash } from "./tokenHash.ts";
+import { commonLength, lowerBound } from "./tokenOrder.ts";
 
-/**
- * One block's worth of tokens after one particular prefix. Its identity stands for the whole prefix:
- * two nodes with equal tokens but different parents are different nodes.
- */
-export interface PrefixNode {
-  /** Hash of the parent's hash and the tokens: finds the node, proves nothing. */
-  readonly hash: number;
-  readonly parent: PrefixNode | undefined;
-  /** [blockSize] */
-  readonly tokens: readonly number[];
-  /** Blocks that hold the K and V of these tokens after this prefix; at least one, duplicates are kept. */
-  readonly blocks: number[];
-  /** Next node of equal hash. */
-  sameHash: PrefixNode | undefined;
+/** A cached block whose first tokens are those that are looked for. */
+export interface PartialHit {
+  readonly block: number;
+  readonly numTokens: number;
 }
 
-/** Hash of tokens [start, end) after a prefix of the given hash; 32 bits. */
-export type TokenHash = (
-  parentHash: number,
-  tokens: readonly number[],
-  start: number,
-  end: number,
-) => number;
+export interface PrefixCacheOptions {
+  readonly numBlocks: number;
+  readonly blockSize: number;
+  readonly hash?: TokenHash | undefined;
+  /** The ranks of these blocks have changed, or they were of use. */
+  readonly onRankChange: (blocks: readonly number[]) => void;
+  /** The last node of a kept prefix is lost, because everything else is in use. */
+  readonly onPinLost: (pin: Pin) => void;
+  /** A block is lost to another use, and with it this many tokens (0: a duplicate holds them still). */
+  readonly onEviction?: ((block: number, numTokens: number) => void) | undefined;
+}
 
-const ROOT_HASH = 0x51ed270b;
+/** Neighbours on each side that a partial hit looks at; only those written in this very step are passed over. */
+const MAX_NEIGHBOURS = 8;
 
 /**
- * Which full blocks hold which token prefix. A hash chain finds candidates; a hit needs the same parent
- * node and the same tokens, so a hash collision costs time and never serves another chat's K and V.
+ * Which blocks hold which token prefix, and what they are worth.
  *
- * Sequences hold whole chains and release them tail first, so a node is never evicted before its
- * children: every node's parent is in the cache as long as the node is.
+ * A node is never evicted before its children, so every node's parent is in the cache as long as the
+ * node is. It follows from two rules. A parent's rank is never below its children's: prefixes are kept
+ * from the root on, and only what has no other use behind it is superseded. And within a rank a parent
+ * is always listed after its children: whoever lets go of blocks holds a whole chain and releases it last
+ * block first, and whoever changes ranks walks up.
  */
-export class PrefixCache implements CachedBlocks {
-  readonly #blockSize: number;
-  readonly #hash: TokenHash;
-  readonly #nodes = new Map<number, PrefixNode>();
+export class PrefixCache implements BlockContents {
+  /** The step that is being scheduled: what it writes can be shared but not yet copied. */
+  stepId = 0;
+  readonly #tree: PrefixTree;
+  readonly #onRankChange: (blocks: readonly number[]) => void;
+  readonly #onPinLost: (pin: Pin) => void;
+  readonly #onEviction: ((block: number, numTokens: number) => void) | undefined;
   readonly #nodeOfBlock: (PrefixNode | undefined)[]; // [numBlocks]
   readonly #placeInNode: Int32Array; // [numBlocks]: index of the block in its node's blocks
+  readonly #writtenIn: Float64Array; // [numBlocks]: id of the last step that wrote the content
   #numBlocks = 0;
+  #numEvictions = 0;
 
-  constructor(numBlocks: number, blockSize: number, hash: TokenHash = hashTokens) {
-    this.#blockSize = blockSize;
-    this.#hash = hash;
+  constructor(options: PrefixCacheOptions) {
+    const { numBlocks } = options;
+    this.#tree = new PrefixTree(options.blockSize, options.hash ?? hashTokens);
+    this.#onRankChange = options.onRankChange;
+    this.#onPinLost = options.onPinLost;
+    this.#onEviction = options.onEviction;
     this.#nodeOfBlock = new Array<PrefixNode | undefined>(numBlocks).fill(undefined);
     this.#placeInNode = new Int32Array(numBlocks);
+    this.#writtenIn = new Float64Array(numBlocks);
   }
 
   /** Blocks that hold a reusable prefix, whether a sequence holds them or not. */
@@ -54,51 +64,215 @@ export class PrefixCache implements CachedBlocks {
     return this.#numBlocks;
   }
 
-  has(block: number): boolean {
-    return this.#nodeOfBlock[block] !== undefined;
+  /** Blocks with a prefix that were taken for something else. */
+  get numEvictions(): number {
+    return this.#numEvictions;
   }
 
-  /** Nodes of the longest cached prefix of `tokens`, at most `maxBlocks` blocks of it. */
-  find(tokens: readonly number[], maxBlocks: number): PrefixNode[] {
+  nodeOf(block: number): PrefixNode | undefined {
+    return this.#nodeOfBlock[block];
+  }
+
+  isTail(node: PrefixNode): boolean {
+    return this.#tree.isTail(node);
+  }
+
+  rank(block: number): BlockRank {
+    const node = this.#nodeOfBlock[block];
+    if (node === undefined) return BLOCK_RANK.empty;
+    if (node.numPins > 0) return BLOCK_RANK.kept;
+    return node.isSuperseded ? BLOCK_RANK.superseded : BLOCK_RANK.cached;
+  }
+
+  /** Nodes of the longest run of full cached blocks that `key` begins with, at most `maxBlocks` of them. */
+  find(key: PrefixKey, maxBlocks: number): PrefixNode[] {
     const found: PrefixNode[] = [];
-    let parent: PrefixNode | undefined;
-    while (found.length < maxBlocks) {
-      const start = found.length * this.#blockSize;
-      const node = this.#child(parent, this.#hashAfter(parent, tokens, start), tokens, start);
-      if (node === undefined) break;
-      found.push(node);
-      parent = node;
+    let node = this.#tree.root(key.prefixScope);
+    while (node !== undefined && found.length < maxBlocks) {
+      node = this.#tree.find(node, key, found.length);
+      if (node !== undefined) found.push(node);
     }
     return found;
   }
 
   /**
-   * Remembers that `block` holds the full block of tokens at `start`, after `parent`. Equal content in
-   * another block is kept beside it, not merged: block tables only ever grow.
+   * The block after `parent` (undefined: at the start) that shares the most leading tokens with
+   * [start, end) of `key` and was written by an earlier step.
    */
-  insert(
+  findPartial(
     parent: PrefixNode | undefined,
-    tokens: readonly number[],
+    key: PrefixKey,
     start: number,
-    block: number,
-  ): PrefixNode {
-    invariant(!this.has(block), `KV block ${block} is cached twice.`);
-    const hash = this.#hashAfter(parent, tokens, start);
-    let node = this.#child(parent, hash, tokens, start);
-    if (node === undefined) {
-      const sameHash = this.#nodes.get(hash);
-      const own = tokens.slice(start, start + this.#blockSize);
-      node = { hash, parent, tokens: own, blocks: [], sameHash };
-      this.#nodes.set(hash, node);
+    end: number,
+  ): PartialHit | undefined {
+    const children = this.#childrenOf(parent, key);
+    if (start >= end) return undefined;
+    const place = lowerBound(children, key.tokens, start, end);
+    let best: PartialHit | undefined;
+    for (const direction of [-1, 1]) {
+      for (let i = 0; i < MAX_NEIGHBOURS; i++) {
+        const child = children[direction < 0 ? place - 1 - i : place + i];
+        if (child === undefined) break;
+        // Shared tokens only get fewer with the distance.
+        const numTokens = commonLength(child.tokens, key.tokens, start, end);
+        if (numTokens <= (best?.numTokens ?? 0)) break;
+        const block = child.blocks.find((own) => this.#writtenIn[own]! < this.stepId);
+        if (block === undefined) continue;
+        best = { block, numTokens };
+        break;
+      }
     }
-    this.#nodeOfBlock[block] = node;
-    this.#placeInNode[block] = node.blocks.length;
-    node.blocks.push(block);
-    this.#numBlocks += 1;
+    return best;
+  }
+
+  /**
+   * The tail after `parent` that [start, end) of `key` begins with. Of several it is the longest, and the
+   * others are superseded.
+   */
+  findTail(
+    parent: PrefixNode | undefined,
+    key: PrefixKey,
+    start: number,
+    end: number,
+  ): PrefixNode | undefined {
+    const children = this.#childrenOf(parent, key);
+    const place = lowerBound(children, key.tokens, start, end);
+    // Either the very tokens, or what comes right before them.
+    for (const child of [children[place], children[place - 1]]) {
+      if (child === undefined || !this.isTail(child)) continue;
+      const numTokens = commonLength(child.tokens, key.tokens, start, end);
+      if (numTokens === child.tokens.length) return child;
+    }
+    return undefined;
+  }
+
+  /**
+   * Remembers that `block` holds the `index`-th full block of `key`, after `parent`. Equal content in
+   * another block is kept beside it, not merged, as long as both are held: a block table never changes
+   * for it. A block that two tables share may be offered twice.
+   */
+  insert(parent: PrefixNode | undefined, key: PrefixKey, index: number, block: number): PrefixNode {
+    const node = this.#tree.addFull(parent, key, index);
+    if (this.#nodeOfBlock[block] === node) return node;
+    if (node.blocks.length === 0) this.#supersedeTails(node);
+    this.#addBlock(node, block);
+    this.setSuperseded(node, false);
     return node;
   }
 
+  /**
+   * Remembers that `block`, which nobody is going to write, holds tokens [start, end) of `key` after
+   * `parent`: fewer than a block. If another block holds these and perhaps more, that one is taken for
+   * just used instead.
+   */
+  insertTail(
+    parent: PrefixNode | undefined,
+    key: PrefixKey,
+    start: number,
+    end: number,
+    block: number,
+  ): void {
+    const children = this.#childrenOf(parent, key);
+    const after = children[lowerBound(children, key.tokens, start, end)];
+    if (after !== undefined && !after.isSuperseded) {
+      if (commonLength(after.tokens, key.tokens, start, end) === end - start) {
+        this.#onRankChange(after.blocks);
+        return;
+      }
+    }
+    const node = this.#tree.addTail(parent, key, start, end);
+    this.#supersedeTails(node);
+    this.#addBlock(node, block);
+    this.setSuperseded(node, false);
+  }
+
+  setSuperseded(node: PrefixNode, isSuperseded: boolean): void {
+    if (node.isSuperseded === isSuperseded) return;
+    node.isSuperseded = isSuperseded;
+    this.#onRankChange(node.blocks);
+  }
+
+  /** One more (1) or one less (-1) kept prefix passes through the node. */
+  addPin(node: PrefixNode, change: 1 | -1): void {
+    node.numPins += change;
+    if (node.numPins === (change === 1 ? 1 : 0)) this.#onRankChange(node.blocks);
+  }
+
   evict(block: number): void {
+    const node = this.#removeBlock(block);
+    this.#numEvictions += 1;
+    const isLost = node.blocks.length === 0;
+    if (isLost) {
+      if (node.pin !== undefined) this.#onPinLost(node.pin);
+      this.#tree.remove(node);
+    }
+    this.#onEviction?.(block, isLost ? node.tokens.length : 0);
+  }
+
+  /** A duplicate that nobody holds is of no use. The other is taken for just used in its place. */
+  letGo(block: number): void {
+    const node = this.#nodeOfBlock[block];
+    if (node === undefined || node.blocks.length === 1) return;
+    this.#removeBlock(block);
+    this.#onRankChange(node.blocks);
+  }
+
+  /** Forgets every prefix, because the K and V are gone or cannot be trusted. */
+  clear(): void {
+    this.#tree.clear();
+    this.#nodeOfBlock.fill(undefined);
+    this.#numBlocks = 0;
+  }
+
+  /** Throws `internal` unless nodes, blocks and ranks agree and every node's parent is cached too. */
+  checkIntegrity(): void {
+    let numBlocks = 0;
+    for (const node of this.#tree.checkIntegrity()) {
+      this.#checkNode(node);
+      numBlocks += node.blocks.length;
+    }
+    const marked = this.#nodeOfBlock.filter((node) => node !== undefined).length;
+    invariant(
+      numBlocks === this.#numBlocks && marked === this.#numBlocks,
+      `The prefix cache lists ${numBlocks} KV blocks, ${marked} are marked, its count says ${this.#numBlocks}.`,
+    );
+  }
+
+  #checkNode(node: PrefixNode): void {
+    const { blocks, children, isSuperseded, numPins, pin } = node;
+    invariant(blocks.length > 0, "A prefix without a KV block is still in the cache.");
+    for (const [place, block] of blocks.entries()) {
+      const agrees = this.#nodeOfBlock[block] === node && this.#placeInNode[block] === place;
+      invariant(agrees, `The prefix cache points to KV block ${block}, which is not its own.`);
+    }
+    const goesOn = children.some((child) => !child.isSuperseded);
+    invariant(
+      !isSuperseded || !goesOn,
+      `The prefix of KV block ${blocks[0]} is superseded but goes on.`,
+    );
+    const numChildPins = children.reduce((sum, child) => sum + child.numPins, 0);
+    invariant(
+      numPins === numChildPins + (pin === undefined ? 0 : 1),
+      `The prefix of KV block ${blocks[0]} has ${numPins} pins, those after it ${numChildPins}.`,
+    );
+  }
+
+  #childrenOf(parent: PrefixNode | undefined, key: PrefixKey): readonly PrefixNode[] {
+    return (parent ?? this.#tree.root(key.prefixScope))?.children ?? [];
+  }
+
+  /** Tails that `node` begins with say nothing that it does not. They come right before it. */
+  #supersedeTails(node: PrefixNode): void {
+    const { children } = node.parent!;
+    const place = lowerBound(children, node.tokens, 0, node.tokens.length);
+    for (let i = place - 1; i >= 0; i--) {
+      const tail = children[i]!;
+      if (commonLength(tail.tokens, node.tokens) < tail.tokens.length) return;
+      this.setSuperseded(tail, true);
+    }
+  }
+
+  #removeBlock(block: number): PrefixNode {
     const node = this.#nodeOfBlock[block];
     invariant(node !== undefined, `KV block ${block} is evicted but holds no prefix.`);
     const place = this.#placeInNode[block]!;
@@ -109,89 +283,15 @@ export class PrefixCache implements CachedBlocks {
     }
     this.#nodeOfBlock[block] = undefined;
     this.#numBlocks -= 1;
-    if (node.blocks.length === 0) this.#removeNode(node);
-  }
-
-  /** Forgets every prefix, because the K and V are gone or cannot be trusted. */
-  clear(): void {
-    this.#nodes.clear();
-    this.#nodeOfBlock.fill(undefined);
-    this.#numBlocks = 0;
-  }
-
-  /** Throws `internal` unless the map and the blocks agree and every node's parent is cached too. */
-  checkIntegrity(): void {
-    let numBlocks = 0;
-    for (const [hash, first] of this.#nodes) {
-      for (let node: PrefixNode | undefined = first; node !== undefined; node = node.sameHash) {
-        invariant(node.hash === hash, "A prefix is filed under another hash.");
-        invariant(node.blocks.length > 0, "A prefix without a KV block is still in the cache.");
-        const { parent } = node;
-        invariant(
-          parent === undefined || this.#nodeOfBlock[parent.blocks[0] ?? -1] === parent,
-          `The prefix of KV block ${node.blocks[0]} outlived its parent.`,
-        );
-        for (const [place, block] of node.blocks.entries()) {
-          const agrees = this.#nodeOfBlock[block] === node && this.#placeInNode[block] === place;
-          invariant(agrees, `The prefix cache points to KV block ${block}, which is not its own.`);
-        }
-        numBlocks += node.blocks.length;
-      }
-    }
-    const flagged = this.#nodeOfBlock.filter((node) => node !== undefined).length;
-    invariant(
-      numBlocks === this.#numBlocks && flagged === this.#numBlocks,
-      `The prefix cache lists ${numBlocks} KV blocks, ${flagged} are marked, its count says ${this.#numBlocks}.`,
-    );
-  }
-
-  #hashAfter(parent: PrefixNode | undefined, tokens: readonly number[], start: number): number {
-    return this.#hash(parent?.hash ?? ROOT_HASH, tokens, start, start + this.#blockSize);
-  }
-
-  #child(
-    parent: PrefixNode | undefined,
-    hash: number,
-    tokens: readonly number[],
-    start: number,
-  ): PrefixNode | undefined {
-    let node = this.#nodes.get(hash);
-    while (node !== undefined && !(node.parent === parent && matches(node.tokens, tokens, start))) {
-      node = node.sameHash;
-    }
     return node;
   }
 
-  #removeNode(node: PrefixNode): void {
-    const first = this.#nodes.get(node.hash)!;
-    if (first === node) {
-      if (node.sameHash === undefined) this.#nodes.delete(node.hash);
-      else this.#nodes.set(node.hash, node.sameHash);
-      return;
-    }
-    let before = first;
-    while (before.sameHash !== node) before = before.sameHash!;
-    before.sameHash = node.sameHash;
+  #addBlock(node: PrefixNode, block: number): void {
+    invariant(this.#nodeOfBlock[block] === undefined, `KV block ${block} is cached twice.`);
+    this.#nodeOfBlock[block] = node;
+    this.#placeInNode[block] = node.blocks.length;
+    this.#writtenIn[block] = this.stepId;
+    node.blocks.push(block);
+    this.#numBlocks += 1;
   }
-}
-
-function matches(own: readonly number[], tokens: readonly number[], start: number): boolean {
-  for (let i = 0; i < own.length; i++) {
-    if (own[i] !== tokens[start + i]) return false;
-  }
-  return true;
-}
-
-/** Multiply-xorshift over the tokens: cheap and spread well enough, since hits are verified. */
-export function hashTokens(
-  parentHash: number,
-  tokens: readonly number[],
-  start: number,
-  end: number,
-): number {
-  let hash = parentHash;
-  for (let i = start; i < end; i++) {
-    hash = (Math.imul(hash ^ (hash >>> 15), 0x5bd1e995) + tokens[i]!) | 0;
-  }
-  return hash;
 }

@@ -77,11 +77,11 @@ describe("prompt scores", () => {
     world.checkDelivered();
     expect(scoredPositions(world).flat()).toEqual(tokens(15, 0));
     expect(world.of("a", 1).promptScores).toBeUndefined();
-    expect(world.of("a", 2).cachedTokens).toBe(12);
-    // Four rows of logits a step: 15 scores and the first sample, then the two others' last blocks.
+    expect(world.of("a", 2).cachedTokens).toBe(16);
+    // Four rows of logits a step: 15 scores, three samples of the last row, and a row for each of them.
     const rows = world.executor.steps.map((step) => step.rows.length);
-    expect(rows.slice(0, 4)).toEqual([4, 4, 4, 4]);
-    expect(rows.reduce((sum, count) => sum + count)).toBe(16 + 4 + 4 + 3);
+    expect(rows).toEqual([4, 4, 4, 3, 1, 3]);
+    expect(world.executor.steps[4]!.samples.map(({ row }) => row)).toEqual([0, 0, 0]);
   });
 
   it("do not come from the prefix cache, but fill it", async () => {
@@ -95,7 +95,7 @@ describe("prompt scores", () => {
     await world.run();
     world.add("after", tokens(16, 50));
     await world.run();
-    expect(world.of("after").cachedTokens).toBe(12);
+    expect(world.of("after").cachedTokens).toBe(15);
     world.checkDelivered();
   });
 

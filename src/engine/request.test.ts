@@ -1,9 +1,16 @@
 import { describe, expect, it } from "vitest";
 import { QuireError } from "../errors.ts";
-import { createRequest, type EngineRequest } from "./request.ts";
+import type { EngineRequest } from "./engineRequest.ts";
+import { createRequest } from "./request.ts";
 import { GREEDY } from "./sampling.ts";
 
-const LIMITS = { maxContext: 64, numBlocks: 4, blockSize: 16, endTokens: new Set([2]) };
+const LIMITS = {
+  maxSequences: 8,
+  maxContext: 64,
+  numBlocks: 4,
+  blockSize: 16,
+  endTokens: new Set([2]),
+};
 
 function create(fields: Partial<EngineRequest>, limits = LIMITS) {
   const request: EngineRequest = {

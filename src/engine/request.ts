@@ -1,42 +1,30 @@
-import { QuireError } from "../errors.ts";
-import type { SamplingParams } from "./sampling.ts";
+import { BeamGroup } from "./beamGroup.ts";
+import { BeamSearch } from "./beamSearch.ts";
+import { Drafter } from "./drafter.ts";
+import type { EngineRequest, Keep, RequestLimits } from "./engineRequest.ts";
+import { checkRequest } from "./requestChecks.ts";
+import { GREEDY, type SamplingParams, usesPenalties } from "./sampling.ts";
 import { type RequestId, Sequence } from "./sequence.ts";
-
-/** What a user asked: one prompt, n samples of its continuation. */
-export interface EngineRequest {
-  /** Unique among the requests that have not ended. */
-  readonly id: RequestId;
-  /** At least one token. */
-  readonly promptTokens: readonly number[];
-  /** Samples; sample i uses seed + i. */
-  readonly n: number;
-  /** Most output tokens of a sample; clipped to what the context leaves. 0 only with `promptLogprobs`. */
-  readonly maxTokens: number;
-  /** Tokens that end a sample, besides the model's end tokens. */
-  readonly stopTokenIds: readonly number[];
-  /** Treat the model's end tokens as any other token. Default false. */
-  readonly ignoreEos?: boolean;
-  /**
-   * Log-probabilities of the prompt's tokens: undefined = none, 0 = the tokens' own, n = also of the n
-   * best in their places. They are computed once and come with the first output of the first sample.
-   */
-  readonly promptLogprobs?: number;
-  readonly sampling: SamplingParams;
-}
 
 /** A request in the engine. */
 export interface Request {
   readonly id: RequestId;
+  /** Sequences or hypotheses that the caller gets. */
+  readonly n: number;
+  readonly promptTokens: number;
+  /** The samples, the first of which computes the prompt; of a beam search just that one. */
   readonly sequences: readonly Sequence[];
-  /** Sequences that have not ended. */
+  readonly beams: BeamGroup | undefined;
+  /** True if the caller did not ask for the log-probabilities that ranking the samples needs. */
+  readonly hidesLogprobs: boolean;
+  readonly keep: Keep | undefined;
+  readonly session: string | undefined;
+  /** On the engine's clock; Infinity = none. */
+  readonly deadlineAtMs: number;
+  /** Samples that have not ended; 1 for a beam search under way. */
   numUnfinished: number;
-}
-
-export interface RequestLimits {
-  readonly maxContext: number;
-  readonly numBlocks: number;
-  readonly blockSize: number;
-  readonly endTokens: ReadonlySet<number>;
+  /** Ended samples that wait for the others, to be ranked; undefined where they are delivered as they come. */
+  readonly withheld: Sequence[] | undefined;
 }
 
 /**
@@ -47,75 +35,69 @@ export function createRequest(
   request: EngineRequest,
   limits: RequestLimits,
   arrival: number,
+  nowMs = 0,
 ): Request {
-  checkFields(request);
-  const promptTokens = request.promptTokens.length;
-  const { maxContext, numBlocks, blockSize } = limits;
-  const room = request.maxTokens === 0 ? maxContext : maxContext - 1;
-  if (promptTokens > room) {
-    const answer = room < maxContext ? ", one of them for the answer" : "";
-    throw new QuireError(
-      "context-overflow",
-      `The prompt has ${promptTokens} tokens; the context holds ${maxContext}${answer}. Shorten the prompt.`,
-      { promptTokens, maxContext },
-    );
-  }
-  const maxTokens = Math.min(request.maxTokens, maxContext - promptTokens);
-  const needed = Math.ceil((promptTokens + maxTokens) / blockSize);
-  if (needed > numBlocks) {
-    throw new QuireError(
-      "kv-pool-too-small",
-      `The request may need ${needed} KV blocks (${promptTokens} prompt and ${maxTokens} output tokens, ${blockSize} a block); the pool has ${numBlocks}. Lower maxTokens, shorten the prompt or enlarge the pool.`,
-      { needed, total: numBlocks, blockSize, promptTokens, maxTokens },
-    );
-  }
+  checkRequest(request, limits);
+  const { id, beam, n } = request;
+  const count = beam === undefined ? (request.bestOf ?? n) : 1;
+  const ranks = count > n;
+  const maxTokens = Math.min(request.maxTokens, limits.maxContext - request.promptTokens.length);
   const stopTokens = new Set(request.stopTokenIds);
   if (!request.ignoreEos) for (const token of limits.endTokens) stopTokens.add(token);
+  const beams = beam && new BeamGroup(new BeamSearch(beam, { maxTokens, stopTokens }));
   const sequences = Array.from(
-    { length: request.n },
+    { length: count },
     (_, index) =>
       new Sequence({
-        requestId: request.id,
+        requestId: id,
         index,
         arrival: arrival + index,
         promptTokens: request.promptTokens,
         maxTokens,
         stopTokens,
         promptLogprobs: index === 0 ? request.promptLogprobs : undefined,
-        sampling: { ...request.sampling, seed: addToSeed(request.sampling.seed, index) },
+        sampling: samplingOf(request, index, ranks),
+        prefixScope: { salt: request.cacheSalt ?? "", adapterId: request.adapterId ?? null },
+        priority: request.priority ?? 0,
+        arrivalMs: nowMs,
+        session: request.session,
       }),
   );
-  return { id: request.id, sequences, numUnfinished: request.n };
-}
-
-function checkFields(request: EngineRequest): void {
-  const { promptTokens } = request;
-  if (promptTokens.length === 0) {
-    throw new QuireError("invalid-argument", "The prompt is empty; give at least one token.");
-  }
-  for (const [index, token] of promptTokens.entries()) {
-    if (!Number.isInteger(token) || token < 0) {
-      throw new QuireError(
-        "invalid-argument",
-        `promptTokens[${index}] is ${token}; a token id is an integer from 0 on.`,
-        { index, token },
-      );
+  const [first, ...others] = sequences;
+  first!.beams = beams;
+  beams?.live.push(first!);
+  first!.setForks(others, request.promptTokens.length);
+  const drafts = request.numSpeculativeTokens ?? 0;
+  for (const sequence of sequences) {
+    // Penalties count each sampled token before the next is drawn, which drafts in one step cannot.
+    if (drafts > 0 && beams === undefined && !usesPenalties(sequence.sampling)) {
+      sequence.drafter = new Drafter(drafts, sequence.tokens);
     }
   }
-  checkCount("n", request.n);
-  if (request.maxTokens !== 0 || request.promptLogprobs === undefined) {
-    checkCount("maxTokens", request.maxTokens);
-  }
+  return {
+    id,
+    n,
+    promptTokens: request.promptTokens.length,
+    sequences,
+    beams,
+    hidesLogprobs: request.sampling.logprobs === undefined,
+    keep: request.keep,
+    session: request.session,
+    deadlineAtMs: request.deadlineMs === undefined ? Infinity : nowMs + request.deadlineMs,
+    numUnfinished: count,
+    withheld: ranks ? [] : undefined,
+  };
 }
 
-/** Throws `invalid-argument` unless `value` is an integer >= 1. */
-export function checkCount(name: string, value: number): void {
-  if (!Number.isInteger(value) || value < 1) {
-    throw new QuireError("invalid-argument", `${name} is ${value}; it must be an integer >= 1.`, {
-      name,
-      value,
-    });
-  }
+/** Sample i draws with seed + i. Beams are ranked by the best tokens' log-probabilities alone. */
+function samplingOf(
+  { sampling, beam }: EngineRequest,
+  index: number,
+  ranks: boolean,
+): SamplingParams {
+  if (beam !== undefined) return { ...GREEDY, logprobs: 2 * beam.width };
+  const logprobs = ranks ? (sampling.logprobs ?? 0) : sampling.logprobs;
+  return { ...sampling, logprobs, seed: addToSeed(sampling.seed, index) };
 }
 
 /** 64-bit addition over two unsigned words. */

@@ -38,6 +38,9 @@ export const GREEDY: SamplingParams = {
 /** Most `logprobs` a sequence may ask for (OpenAI's `top_logprobs` limit). */
 export const MAX_LOGPROBS = 20;
 
+/** Widest beam search: it needs the log-probabilities of twice as many tokens. */
+export const MAX_BEAM_WIDTH = MAX_LOGPROBS / 2;
+
 /** Most `logitBias` pairs of one sequence (OpenAI's limit is 300; a round number above). */
 export const MAX_LOGIT_BIAS = 1024;
 

@@ -1,191 +1,401 @@
-import { invariant } from "../errors.ts";
+import { Admission } from "./admission.ts";
+import type { EventLog } from "./eventLog.ts";
+import { fairShares } from "./fairShares.ts";
+import { HostBlocks } from "./hostBlocks.ts";
 import { KvCache } from "./kvCache.ts";
-import { type FinishReason, NO_SLOT, type Sequence } from "./sequence.ts";
-import { SequenceQueue } from "./sequenceQueue.ts";
+import type { EngineMetrics } from "./metrics.ts";
+import type { OutputEstimate } from "./outputEstimate.ts";
+import { isSeated, numForksOf, type PreemptReason, Residents } from "./residents.ts";
+import type { Sequence } from "./sequence.ts";
 import type { StepBudget } from "./stepBudget.ts";
 import { type ScheduledStep, StepBuilder } from "./stepBuilder.ts";
+import type { SwapPolicy } from "./swapPolicy.ts";
+import { chooseVictim, comesBefore } from "./victim.ts";
+
+/** Waiting sequences that are tried in vain in a step: its cost must not grow with the queue. */
+const LOOKAHEAD = 16;
+
+/** Admissions that may overtake a sequence that does not fit. Then nobody behind it goes before it. */
+export const MAX_SKIPS = 32;
+
+/** Which waiting sequence goes first: in order of the queue, or whose prompt is cached longest. */
+export type WaitingOrder = "fcfs" | "longest-prefix";
 
 export interface SchedulerOptions {
   readonly numBlocks: number;
   readonly blockSize: number;
-  /** Slots of the back end: most sequences that run at once, and most rows of a step with logits. */
-  readonly maxSequences: number;
+  /** Blocks of host memory for swapped-out sequences. */
+  readonly numHostBlocks: number;
+  /** Most sequences that run at once. */
+  readonly numSlots: number;
+  /** Most rows of a step with logits; at least `numSlots`. */
+  readonly maxLogits: number;
+  readonly waitingOrder: WaitingOrder;
   readonly budget: StepBudget;
+  readonly swapPolicy: SwapPolicy;
+  readonly estimate: OutputEstimate;
+  readonly events: EventLog;
+  readonly metrics: EngineMetrics;
+  /** Milliseconds of any monotonic clock. */
+  readonly now: () => number;
 }
 
 /**
- * Decides who runs. There is no prefill and no decode phase: each step hands out rows so that
+ * Decides who gets rows. There is no prefill and no decode phase: each step hands out rows so that
  * `numComputedTokens` catches up with `numTokens`, which covers prompts in chunks, prefix hits,
- * decoding and resuming alike.
- *
- * First come, first served: admission is in order of arrival and the latest arrival is preempted first,
- * so `running` followed by `waiting` is always in order of arrival.
+ * decoding, drafts and resuming alike.
  */
 export class Scheduler {
   readonly kvCache: KvCache;
-  readonly running = new SequenceQueue();
-  readonly waiting = new SequenceQueue();
-  numPreemptions = 0;
+  readonly residents: Residents;
   numSteps = 0;
-  /** Prompt tokens looked up in the prefix cache and found there, counted at first admission only. */
-  prefixCacheQueries = 0;
-  prefixCacheHits = 0;
+  /** Steps whose results have come. */
+  numCompletedSteps = 0;
 
-  readonly #blockSize: number;
-  readonly #budget: StepBudget;
-  readonly #freeSlots: number[];
-  readonly #maxSequences: number;
+  readonly #options: SchedulerOptions;
+  readonly #admission: Admission;
+  #nowMs = 0;
 
   constructor(options: SchedulerOptions) {
-    this.kvCache = new KvCache(options.numBlocks, options.blockSize);
-    this.#blockSize = options.blockSize;
-    this.#budget = options.budget;
-    this.#maxSequences = options.maxSequences;
-    this.#freeSlots = Array.from({ length: options.maxSequences }, (_, i) => i).reverse();
-  }
-
-  add(sequence: Sequence): void {
-    this.waiting.pushBack(sequence);
-  }
-
-  /** The next step, its blocks taken and its rows counted as computed; undefined if there is no work. */
-  schedule(): ScheduledStep | undefined {
-    if (this.running.size + this.waiting.size === 0) return undefined;
-    const builder = new StepBuilder(this.#blockSize);
-    this.#scheduleDecodes(builder);
-    const maxRows = builder.numRows + this.#budget.prefillRows(builder.numRows);
-    this.#schedulePrompts(builder, maxRows);
-    this.#admitWaiting(builder, maxRows);
-    // Alone, the first sequence always fits: `createRequest` refused what does not.
-    invariant(builder.numRows > 0, "Sequences are unfinished but none can run.");
-    this.numSteps += 1;
-    return builder.build(this.numSteps);
-  }
-
-  /** Puts a running sequence back to the front of the queue; its tokens are kept and recomputed. */
-  preempt(sequence: Sequence): void {
-    this.#leaveSlot(sequence);
-    sequence.status = "waiting";
-    this.waiting.pushFront(sequence);
-    this.numPreemptions += 1;
-  }
-
-  /** Preempts all, last first, so that the order of arrival is kept. */
-  preemptAll(): void {
-    while (this.running.last !== undefined) this.preempt(this.running.last);
-  }
-
-  /** Ends an unfinished sequence; safe while a step with it is in flight. */
-  finish(sequence: Sequence, reason: FinishReason): void {
-    if (sequence.status === "running") this.#leaveSlot(sequence);
-    else this.waiting.remove(sequence);
-    sequence.status = "finished";
-    sequence.finishReason = reason;
-  }
-
-  /** Throws `internal` if queues, slots, blocks and prefixes contradict each other. O(everything). */
-  checkIntegrity(): void {
-    const slots = new Set(this.#freeSlots);
-    let arrival = -1;
-    for (const queue of [this.running, this.waiting]) {
-      let size = 0;
-      for (const sequence of queue) {
-        const name = `Sequence ${sequence.index} of request ${sequence.requestId}`;
-        const runs = queue === this.running;
-        invariant(sequence.status === (runs ? "running" : "waiting"), `${name} is misplaced.`);
-        invariant(sequence.arrival > arrival, `${name} is out of order.`);
-        invariant(runs !== (sequence.slot === NO_SLOT), `${name} has the wrong slot.`);
-        invariant(runs || sequence.blockTable.length === 0, `${name} waits but holds blocks.`);
-        if (runs) slots.add(sequence.slot);
-        arrival = sequence.arrival;
-        size += 1;
-      }
-      invariant(size === queue.size, `A queue of ${size} sequences says ${queue.size}.`);
-    }
-    invariant(
-      slots.size === this.#maxSequences &&
-        this.#freeSlots.length + this.running.size === this.#maxSequences,
-      `${this.#freeSlots.length} free slots and ${this.running.size} running sequences share ${slots.size} slots of ${this.#maxSequences}.`,
-    );
-    this.kvCache.checkIntegrity(this.running);
-  }
-
-  /** One row for each sequence that lacks one token, whoever must be preempted for it. */
-  #scheduleDecodes(builder: StepBuilder): void {
-    for (let sequence = this.running.first; sequence !== undefined; sequence = sequence.next) {
-      if (sequence.numMissingTokens !== 1) continue;
-      if (!this.kvCache.canAppend(sequence)) {
-        // The victim is at or behind `sequence`, so no row of it is in this step yet.
-        while (!this.kvCache.grow(sequence)) {
-          const victim = this.running.last!;
-          this.preempt(victim);
-          if (victim === sequence) return;
-        }
-        builder.addLastBlock(sequence);
-      }
-      this.#scheduleRows(sequence, 1, builder);
-    }
-  }
-
-  /** Next chunks of the sequences that lack more than one token; they hold their blocks already. */
-  #schedulePrompts(builder: StepBuilder, maxRows: number): void {
-    for (let sequence = this.running.first; sequence !== undefined; sequence = sequence.next) {
-      if (this.#isFull(builder, maxRows)) return;
-      if (sequence.numMissingTokens === 0) continue; // scheduled above
-      this.#scheduleChunk(sequence, builder, maxRows);
-    }
-  }
-
-  /** A chunk that lacks room for rows or logits fills the step, so that nobody behind it overtakes. */
-  #scheduleChunk(sequence: Sequence, builder: StepBuilder, maxRows: number): void {
-    let count = Math.min(sequence.numMissingTokens, maxRows - builder.numRows);
-    if (sequence.lacksScores) {
-      // From the first row that is needed on, every row's logits are: scores, then the sample.
-      const first = Math.max(sequence.firstNeededRow, sequence.numComputedTokens);
-      const end = first + this.#maxSequences - builder.numLogits;
-      count = Math.min(count, end - sequence.numComputedTokens);
-    }
-    this.#scheduleRows(sequence, count, builder);
-  }
-
-  #isFull(builder: StepBuilder, maxRows: number): boolean {
-    return builder.numRows === maxRows || builder.numLogits === this.#maxSequences;
+    const { numBlocks, blockSize, numHostBlocks, now } = options;
+    this.#options = options;
+    const onEviction = (block: number, tokens: number) => {
+      if (tokens === 0) return;
+      const when = { timeMs: this.#nowMs, stepId: this.numSteps + 1 };
+      options.events.push({ kind: "evict", ...when, block, tokens });
+    };
+    this.kvCache = new KvCache({ numBlocks, blockSize, now, onEviction });
+    const hostBlocks = new HostBlocks(numHostBlocks);
+    this.residents = new Residents({ ...options, kvCache: this.kvCache, hostBlocks });
+    this.#admission = new Admission(blockSize, options.estimate);
   }
 
   /**
-   * Admits waiting sequences in order until slots, rows or blocks run out. Never preempts. Whoever was
-   * preempted in this step is first in the queue and stays there: it needs at least the blocks that it
-   * had, and one of them is gone.
+   * The next step, its blocks taken and its rows counted as computed; undefined if nobody can have a row:
+   * there is no work, or all of it waits for steps in flight.
    */
-  #admitWaiting(builder: StepBuilder, maxRows: number): void {
-    while (this.#freeSlots.length > 0 && !this.#isFull(builder, maxRows)) {
-      const sequence = this.waiting.first;
-      if (sequence === undefined || !this.kvCache.admit(sequence)) return;
-      this.waiting.remove(sequence);
-      this.running.pushBack(sequence);
-      sequence.status = "running";
-      sequence.slot = this.#freeSlots.pop()!;
-      if (sequence.cachedTokens === undefined) {
-        sequence.cachedTokens = sequence.numComputedTokens;
-        this.prefixCacheQueries += sequence.numPromptTokens;
-        this.prefixCacheHits += sequence.numComputedTokens;
-      }
-      builder.addSlotReset(sequence);
-      this.#scheduleChunk(sequence, builder, maxRows);
+  schedule(): ScheduledStep | undefined {
+    const { running, waiting } = this.residents;
+    if (running.size + waiting.size === 0) return undefined;
+    const { blockSize, budget, now } = this.#options;
+    const id = this.numSteps + 1;
+    this.#nowMs = now();
+    this.kvCache.beginStep(id);
+    const builder = new StepBuilder(blockSize);
+    const { lostRows } = this.residents;
+    this.#preemptForPriority();
+    const numPreempted = this.#reserveRows();
+    // Those who fork in this step have their first rows in the next: what they share is written in this one.
+    const residents = [...running];
+    this.#scheduleDecodes(builder, residents);
+    const maxRows = builder.numRows + budget.prefillRows(builder.numRows);
+    // Whoever was preempted for blocks must not come back at once, nor anybody in its stead.
+    const newcomers = numPreempted === 0 ? this.#candidates() : [];
+    this.#schedulePrompts(builder, maxRows, residents, newcomers);
+    this.#admitWaiting(builder, maxRows, newcomers);
+    if (builder.numRows === 0) {
+      this.residents.cancelSwapOuts(id);
+      return undefined;
+    }
+    const { msPerStep, msPerRow } = budget;
+    const lostMs = (this.residents.lostRows - lostRows) * msPerRow;
+    this.#admission.record(lostMs, msPerStep + builder.numRows * msPerRow);
+    this.numSteps = id;
+    return builder.build(id, this.residents.takeSwapOuts(), this.kvCache.takeCopies());
+  }
+
+  /** Preempts all. `device`: what waits in host memory is void too. */
+  preemptAll(reason: "caller" | "device"): void {
+    const timeMs = this.#options.now();
+    this.residents.preemptAll(reason, { timeMs, stepId: this.numSteps });
+  }
+
+  /** What a sequence that does not get on lacks, for people. */
+  lackOf(sequence: Sequence): string {
+    if (isSeated(sequence)) return "it runs, and the back end has not answered";
+    const { first } = this.residents.waiting;
+    const { pool } = this.kvCache;
+    const numFree = `${pool.numFree} of ${pool.numBlocks} KV blocks and ${this.residents.numFreeSlots} slots are free`;
+    const needs = `it needs ${this.#blocksNeeded(sequence)} blocks and ${1 + numForksOf(sequence)} slots`;
+    const behind =
+      first === undefined || first === sequence
+        ? ""
+        : `; request ${first.requestId} goes before it`;
+    return `${needs}; ${numFree}${behind}`;
+  }
+
+  /** Puts a running sequence, with its fellow beams, back to its place in the queue; its tokens are kept. */
+  preempt(sequence: Sequence, reason: PreemptReason): void {
+    this.residents.preempt(sequence, reason, { timeMs: this.#nowMs, stepId: this.numSteps + 1 });
+  }
+
+  /** A waiting sequence takes the place of running ones of lower priority that stand behind it. */
+  #preemptForPriority(): void {
+    const { running, waiting } = this.residents;
+    const { first } = waiting;
+    if (first === undefined || running.size === 0) return;
+    // Whoever has aged past it would only come back at once.
+    const lower = [...running].filter(
+      (sequence) => sequence.priority > first.priority && comesBefore(first, sequence),
+    );
+    if (lower.length === 0) return;
+    lower.sort((a, b) => b.priority - a.priority || (comesBefore(a, b) ? 1 : -1));
+    const most = lower.reduce((sum, { blockTable }) => sum + blockTable.length, 0);
+    const needed = this.#blocksNeeded(first);
+    if (needed > this.kvCache.pool.numFree + most) return;
+    const slots = lower.reduce((sum, { forks }) => sum + 1 + forks.length, 0);
+    if (numForksOf(first) >= this.residents.numFreeSlots + slots) return;
+    for (const victim of lower) {
+      const fits =
+        needed <= this.kvCache.pool.numFree && numForksOf(first) < this.residents.numFreeSlots;
+      if (fits) return;
+      if (isSeated(victim)) this.preempt(victim, "priority");
     }
   }
 
-  #scheduleRows(sequence: Sequence, count: number, builder: StepBuilder): void {
-    builder.addRows(sequence, count);
-    sequence.numComputedTokens += count;
-    this.kvCache.cacheFullBlocks(sequence);
+  /** Blocks that a waiting sequence lacks. */
+  #blocksNeeded(sequence: Sequence): number {
+    const missing = sequence.numTokens - this.kvCache.cachedTokens(sequence);
+    return Math.ceil(missing / this.#options.blockSize);
   }
 
-  #leaveSlot(sequence: Sequence): void {
-    this.running.remove(sequence);
-    this.kvCache.release(sequence);
-    this.#freeSlots.push(sequence.slot);
-    sequence.slot = NO_SLOT;
-    sequence.lastTokenInSlot = false;
+  /** Makes the next rows of all who run writable, whoever must be preempted for it. Returns how many were. */
+  #reserveRows(): number {
+    const { running, numPreemptions } = this.residents;
+    for (const sequence of [...running]) {
+      const numRows = numRowsWanted(sequence);
+      while (numRows > 0 && isSeated(sequence) && !this.kvCache.reserve(sequence, numRows)) {
+        this.preempt(chooseVictim(running, this.kvCache)!, "blocks");
+      }
+    }
+    return this.residents.numPreemptions - numPreemptions;
   }
+
+  /** A row for each sequence that lacks one token, and drafts in the places of those who could run besides. */
+  #scheduleDecodes(builder: StepBuilder, residents: readonly Sequence[]): void {
+    const decoding = residents.filter((sequence) => numRowsWanted(sequence) === 1);
+    let numSpare = this.residents.numFreeSlots;
+    for (const sequence of decoding) {
+      const drafts = this.#drafts(sequence, numSpare, decoding.length);
+      numSpare -= drafts.length;
+      this.#addRows(sequence, 1, builder, drafts);
+    }
+  }
+
+  #drafts(sequence: Sequence, numSpare: number, numRows: number): readonly number[] {
+    const { drafter, maxTokens, numOutputTokens } = sequence;
+    const most = Math.min(numSpare, maxTokens - numOutputTokens - 1);
+    if (drafter === undefined || most <= 0) return [];
+    const drafts = drafter.propose(most, numRows, this.#options.budget);
+    return this.kvCache.reserve(sequence, 1 + drafts.length) ? drafts : [];
+  }
+
+  /** Chunks of prompts that have begun, and of what is recomputed, in fair shares with the newcomers. */
+  #schedulePrompts(
+    builder: StepBuilder,
+    maxRows: number,
+    residents: readonly Sequence[],
+    newcomers: readonly Sequence[],
+  ): void {
+    const prompts = residents.filter((sequence) => numRowsWanted(sequence) > 1);
+    if (prompts.length === 0) return;
+    const all = [...prompts, ...this.#likely(newcomers)];
+    const wants = all.map(({ numMissingTokens }) => numMissingTokens);
+    const shares = fairShares(wants, maxRows - builder.numRows);
+    for (const [i, sequence] of prompts.entries()) {
+      this.#scheduleChunk(sequence, shares[i]!, builder);
+    }
+  }
+
+  /** Waiting sequences in the order in which they are tried. */
+  #candidates(): readonly Sequence[] {
+    const { waiting, numFreeSlots } = this.residents;
+    const candidates: Sequence[] = [];
+    if (numFreeSlots === 0 || this.kvCache.pool.numFree === 0) return candidates;
+    for (const sequence of waiting.inOrder()) {
+      candidates.push(sequence);
+      if (candidates.length === numFreeSlots + LOOKAHEAD) break;
+    }
+    if (this.#options.waitingOrder === "fcfs") return candidates;
+    const cached = new Map(candidates.map((one) => [one, this.kvCache.cachedTokens(one)]));
+    return candidates.sort((a, b) => a.priority - b.priority || cached.get(b)! - cached.get(a)!);
+  }
+
+  /** Those of the newcomers that slots and blocks suffice for, at a glance. */
+  #likely(newcomers: readonly Sequence[]): readonly Sequence[] {
+    if (newcomers.length === 0) return newcomers;
+    const { residents } = this;
+    let numSlots = residents.numFreeSlots;
+    let numBlocks = this.kvCache.pool.numFree - this.#headroom();
+    const likely: Sequence[] = [];
+    for (const sequence of newcomers) {
+      const slots = Math.min(1 + numForksOf(sequence), residents.numSlots);
+      const blocks = Math.ceil(sequence.numTokens / this.#options.blockSize);
+      if (slots <= numSlots && blocks <= numBlocks) {
+        numSlots -= slots;
+        numBlocks -= blocks;
+        likely.push(sequence);
+      } else if (sequence.isPaused) break;
+    }
+    return likely;
+  }
+
+  /** Blocks that an admission must leave free. */
+  #headroom(): number {
+    const { running } = this.residents;
+    return running.size === 0 ? 0 : this.#admission.reserveBlocks(running);
+  }
+
+  /**
+   * Admits waiting sequences until slots, rows or blocks run out. One that does not fit is passed over,
+   * `MAX_SKIPS` times at most, never by a lower priority, which would be preempted for it, and not at all
+   * if it was preempted itself. Never preempts.
+   */
+  #admitWaiting(builder: StepBuilder, maxRows: number, newcomers: readonly Sequence[]): void {
+    const likely = this.#likely(newcomers);
+    const wants = likely.map(({ numMissingTokens }) => numMissingTokens);
+    const shares = fairShares(wants, maxRows - builder.numRows);
+    const planned = new Map(likely.map((sequence, i) => [sequence, shares[i]!]));
+    const starving = newcomers.filter(({ numSkips }) => numSkips >= MAX_SKIPS);
+    let numLikely = likely.length;
+    let numFailed = 0;
+    let lowestPriority = Number.POSITIVE_INFINITY;
+    for (const sequence of newcomers) {
+      if (sequence.priority > lowestPriority) continue;
+      const numRows = maxRows - builder.numRows;
+      if (numRows === 0 || builder.numLogits === this.#options.maxLogits) return;
+      if (starving.some((other) => isPassedOver(other, sequence))) continue;
+      if (!this.#admit(sequence, builder)) {
+        // Newcomers would overwrite what is left of it in the pool.
+        if (sequence.isPaused) return;
+        numFailed += 1;
+        lowestPriority = Math.min(lowestPriority, sequence.priority);
+        if (numFailed === LOOKAHEAD) return;
+        continue;
+      }
+      for (const other of newcomers) {
+        if (!isPassedOver(other, sequence)) continue;
+        other.numSkips += 1;
+        if (other.numSkips === MAX_SKIPS) starving.push(other);
+      }
+      // More than its share if those before it did not need theirs.
+      const share = Math.ceil(numRows / Math.max(1, numLikely));
+      const most = Math.min(numRows, Math.max(share, planned.get(sequence) ?? 0));
+      this.#scheduleChunk(sequence, most, builder);
+      numLikely -= 1;
+    }
+  }
+
+  /** Gives a waiting sequence slot and blocks, or changes nothing and returns false. */
+  #admit(sequence: Sequence, builder: StepBuilder): boolean {
+    const { residents, kvCache } = this;
+    residents.trimForks(sequence);
+    if (residents.numFreeSlots <= numForksOf(sequence)) return false;
+    const headroom = this.#headroom();
+    if (sequence.swapped === undefined) {
+      if (!kvCache.admit(sequence, headroom + this.#tailBlocks(sequence))) return false;
+    } else {
+      // Its blocks are in host memory once the step that took them out has run.
+      if (sequence.swapped.stepId > this.numCompletedSteps) return false;
+      const swapIns = kvCache.swapIn(sequence, headroom);
+      if (swapIns === undefined) return false;
+      builder.addSwapIns(swapIns);
+      this.#options.events.push({
+        kind: "swap-in",
+        timeMs: this.#nowMs,
+        stepId: this.numSteps + 1,
+        requestId: sequence.requestId,
+        index: sequence.index,
+        blocks: swapIns.length,
+        tokens: sequence.numComputedTokens,
+      });
+    }
+    residents.seat(sequence);
+    const { times, numComputedTokens, numPromptTokens } = sequence;
+    this.#options.metrics.recordScheduled(times, this.#nowMs);
+    if (sequence.cachedTokens === undefined) {
+      sequence.cachedTokens = numComputedTokens;
+      this.#options.metrics.recordLookup(numPromptTokens, numComputedTokens);
+    }
+    return true;
+  }
+
+  /** Blocks that the beams which fork from a resumed one need for their own tails. */
+  #tailBlocks({ beams, forks, forkAt }: Sequence): number {
+    if (beams === undefined) return 0;
+    const { blockSize } = this.#options;
+    const shared = Math.floor(forkAt / blockSize);
+    return forks.reduce((sum, { numTokens }) => sum + Math.ceil(numTokens / blockSize) - shared, 0);
+  }
+
+  /** The next rows of a sequence, at most `maxRows`, as far as logits are left. */
+  #scheduleChunk(sequence: Sequence, maxRows: number, builder: StepBuilder): void {
+    const { numComputedTokens, numTokens, forks, forkAt } = sequence;
+    const numLogits = this.#options.maxLogits - builder.numLogits;
+    let count = Math.min(sequence.numMissingTokens, maxRows);
+    if (forks.length > 0) count = Math.min(count, forkAt - numComputedTokens);
+    // From the first row that is needed on, every row's logits are: scores, then the samples of the last.
+    const last = numTokens - 1;
+    const first = sequence.lacksScores
+      ? Math.max(sequence.firstNeededRow, numComputedTokens)
+      : last;
+    const numSamples = 1 + (forkAt === numTokens ? forks.length : 0);
+    const isComplete = numComputedTokens + count === numTokens;
+    if (isComplete && last - first + numSamples > numLogits) count -= 1;
+    count = Math.min(count, first + numLogits - numComputedTokens);
+    if (count <= 0 || !this.kvCache.reserve(sequence, count)) return;
+    this.#addRows(sequence, count, builder);
+  }
+
+  /** The samples of a prompt that is computed now are all drawn from its last row; beams go their own ways. */
+  #fork(parent: Sequence, builder: StepBuilder): void {
+    const { forkAt } = parent;
+    for (const fork of this.residents.fork(parent)) {
+      fork.cachedTokens ??= parent.numPromptTokens;
+      fork.lastProgressMs = this.#nowMs;
+      this.#options.metrics.recordScheduled(fork.times, this.#nowMs);
+      if (fork.numTokens > forkAt) continue;
+      builder.addSample(fork, forkAt);
+      this.#expectSample(fork);
+    }
+  }
+
+  #addRows(
+    sequence: Sequence,
+    count: number,
+    builder: StepBuilder,
+    drafts: readonly number[] = [],
+  ): void {
+    builder.addRows(sequence, count, drafts);
+    sequence.numComputedTokens += count + drafts.length;
+    sequence.lastProgressMs = this.#nowMs;
+    if (sequence.numMissingTokens <= 0) this.#expectSample(sequence);
+    this.kvCache.cacheFullBlocks(sequence);
+    const { forks, forkAt, numComputedTokens } = sequence;
+    if (forks.length > 0 && numComputedTokens === forkAt) this.#fork(sequence, builder);
+  }
+
+  /** A token of the sequence is in flight. What follows needs its value only for beams and drafts. */
+  #expectSample(sequence: Sequence): void {
+    if (sequence.beams !== undefined || sequence.drafter !== undefined) {
+      sequence.isHeld = true;
+    } else {
+      sequence.numPendingTokens += 1;
+      sequence.lastTokenInSlot = true;
+    }
+  }
+}
+
+/** Rows that a running sequence can have now: 1 while decoding, what it lacks of a prompt, or 0. */
+function numRowsWanted(sequence: Sequence): number {
+  const { numMissingTokens, numPendingTokens, numOutputTokens, maxTokens, isHeld } = sequence;
+  if (isHeld || numMissingTokens <= 0) return 0;
+  // The sample in flight is its last.
+  if (numPendingTokens > 0 && numOutputTokens >= maxTokens) return 0;
+  return numMissingTokens;
+}
+
+/** Whether an admission of `sequence` overtakes `other`. */
+function isPassedOver(other: Sequence, sequence: Sequence): boolean {
+  return other.status === "waiting" && comesBefore(other, sequence);
 }

@@ -19,6 +19,8 @@ export interface SequenceOutput {
   readonly finishReason: FinishReason | undefined;
   /** The token that ended it, if one did. */
   readonly stopToken?: number;
+  /** Sum of the log-probabilities of all sampled tokens so far, the stop token's included, where they are known. */
+  readonly cumulativeLogprob?: number;
   /** Length of the prompt. */
   readonly promptTokens: number;
   /**
@@ -42,6 +44,8 @@ export function outputOf(
     promptScores: sequence.takePromptScores(),
     finishReason: sequence.finishReason,
     stopToken: sequence.stopToken,
+    cumulativeLogprob:
+      sequence.sampling.logprobs === undefined ? undefined : sequence.cumulativeLogprob,
     promptTokens: sequence.numPromptTokens,
     cachedTokens: sequence.cachedTokens ?? 0,
   };

@@ -15,7 +15,10 @@ export interface StepRow {
   readonly kvSlot: number;
 }
 
-/** A block that a sequence's block table gained. Entries stay valid until the slot is reset. */
+/**
+ * An entry of a sequence's block table that is new or points to another block than before (its own copy
+ * of a shared one). Entries stay valid until they are sent again or the slot is reset.
+ */
 export interface BlockTableEntry {
   readonly slot: number;
   /** Index in the sequence's block table: position / blockSize, rounded down. */
@@ -32,9 +35,15 @@ export interface SlotReset {
   readonly outputTokens: readonly number[];
 }
 
-/** A row whose logits are wanted and from which the slot's next token is sampled. */
+/**
+ * A row whose logits are wanted and a token to draw from them with a slot's sampling state.
+ *
+ * The row may be another slot's: samples of one prompt are all drawn from its last row. A slot whose
+ * sampling state counts no tokens (no penalties) may have several samples in a step, at rows that hold
+ * drafts; which of them `SAMPLED_TOKEN` then names is undefined.
+ */
 export interface StepSample {
-  /** Index into `Step.rows`. Always the last row of its slot in this step. */
+  /** Index into `Step.rows`. */
   readonly row: number;
   readonly slot: number;
   /** Position of the token to be sampled (the row's + 1): the counter of its random numbers. */
@@ -53,10 +62,33 @@ export interface StepScore {
   readonly top: number;
 }
 
-/** One forward pass over a batch of rows: all that a back end needs to run it. Holds no tensor. */
+/** K and V of a whole block, in all layers, copied within the pool. */
+export interface BlockCopy {
+  readonly source: number;
+  readonly target: number;
+}
+
+/** K and V of a whole block, in all layers, on their way to host memory or back. */
+export interface BlockSwap {
+  readonly block: number;
+  /** Place in the host tier, 0..numHostBlocks-1. */
+  readonly hostBlock: number;
+}
+
+/**
+ * One forward pass over a batch of rows: all that a back end needs to run it. Holds no tensor.
+ *
+ * What a step does to the pool, in this order: swap out, swap in, copy, rows. A block is the target of at
+ * most one swap-in or copy, no copy's target is another's source, and no host block goes out and in.
+ */
 export interface Step {
   /** Counts up by one a step. */
   readonly id: number;
+  /** The step's result arrives when the host has them: only later steps swap them in. */
+  readonly swapOuts: readonly BlockSwap[];
+  readonly swapIns: readonly BlockSwap[];
+  /** At most one for each slot. */
+  readonly copies: readonly BlockCopy[];
   readonly slotResets: readonly SlotReset[];
   readonly blockTableEntries: readonly BlockTableEntry[];
   /** Rows of one sequence are adjacent and ascend in position. 1..maxRows of them. */
@@ -90,6 +122,8 @@ export interface StepResult {
 
 /** What runs steps. Steps run in the order of submission; the engine needs nothing else of a back end. */
 export interface StepExecutor {
+  /** Steps that may be submitted before the first of them has its result; default 1. */
+  readonly maxStepsInFlight?: number;
   submit(step: Step): StepHandle;
 }
 

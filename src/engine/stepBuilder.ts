@@ -1,6 +1,8 @@
 import { usesPenalties } from "./sampling.ts";
 import type { Sequence } from "./sequence.ts";
 import {
+  type BlockCopy,
+  type BlockSwap,
   type BlockTableEntry,
   SAMPLED_TOKEN,
   type SlotReset,
@@ -10,13 +12,19 @@ import {
   type StepScore,
 } from "./step.ts";
 
+/** Whose a sample or score is. The result is void if the sequence has left its slot since. */
+export interface Claim {
+  readonly sequence: Sequence;
+  readonly epoch: number;
+}
+
 /** A step and whom its samples and scores belong to. */
 export interface ScheduledStep {
   readonly step: Step;
   /** One for each of `step.samples`. */
-  readonly sampledSequences: readonly Sequence[];
+  readonly samples: readonly Claim[];
   /** One for each of `step.scores`. */
-  readonly scoredSequences: readonly Sequence[];
+  readonly scores: readonly Claim[];
 }
 
 /** Collects what the scheduler decides into one `Step`. */
@@ -26,9 +34,10 @@ export class StepBuilder {
   readonly #blockTableEntries: BlockTableEntry[] = [];
   readonly #rows: StepRow[] = [];
   readonly #samples: StepSample[] = [];
-  readonly #sampledSequences: Sequence[] = [];
+  readonly #sampleClaims: Claim[] = [];
   readonly #scores: StepScore[] = [];
-  readonly #scoredSequences: Sequence[] = [];
+  readonly #scoreClaims: Claim[] = [];
+  readonly #swapIns: BlockSwap[] = [];
 
   constructor(blockSize: number) {
     this.#blockSize = blockSize;
@@ -43,69 +52,90 @@ export class StepBuilder {
     return this.#samples.length + this.#scores.length;
   }
 
-  /** The sequence enters its slot: all that the back end must know about it. */
-  addSlotReset(sequence: Sequence): void {
-    const { slot, sampling, tokens, numPromptTokens } = sequence;
-    const counted = usesPenalties(sampling);
-    this.#slotResets.push({
-      slot,
-      sampling,
-      promptTokens: counted ? tokens.slice(0, numPromptTokens) : [],
-      outputTokens: counted ? tokens.slice(numPromptTokens) : [],
-    });
-    for (const [index, block] of sequence.blockTable.entries()) {
-      this.#blockTableEntries.push({ slot, index, block });
-    }
-  }
-
-  /** The sequence's table has gained its last block. */
-  addLastBlock({ slot, blockTable }: Sequence): void {
-    const index = blockTable.length - 1;
-    this.#blockTableEntries.push({ slot, index, block: blockTable[index]! });
+  addSwapIns(swaps: readonly BlockSwap[]): void {
+    this.#swapIns.push(...swaps);
   }
 
   /**
-   * Rows for the next `count` tokens to compute, scores where the sequence lacks them, and a sample if
-   * the rows reach the last known token.
+   * Rows for the next `count` tokens to compute and then for `drafts`, scores where the sequence lacks
+   * them, and samples: at the last token's row if it is among them, and at the drafts'.
    */
-  addRows(sequence: Sequence, count: number): void {
-    const { slot, tokens, blockTable } = sequence;
-    const last = tokens.length - 1;
-    const end = sequence.numComputedTokens + count;
+  addRows(sequence: Sequence, count: number, drafts: readonly number[] = []): void {
+    this.#addNews(sequence);
+    const { tokens, numTokens } = sequence;
+    const last = numTokens - 1;
+    const start = sequence.numComputedTokens;
+    const end = start + count;
     const firstScored = sequence.lacksScores ? sequence.firstNeededRow : last;
-    for (let position = sequence.numComputedTokens; position < end; position++) {
+    for (let position = start; position < end; position++) {
       const inSlot = position === last && sequence.lastTokenInSlot;
-      const block = blockTable[Math.floor(position / this.#blockSize)]!;
-      this.#rows.push({
-        slot,
-        token: inSlot ? SAMPLED_TOKEN : tokens[position]!,
-        position,
-        kvSlot: block * this.#blockSize + (position % this.#blockSize),
-      });
+      this.#addRow(sequence, position, inSlot ? SAMPLED_TOKEN : tokens[position]!);
       if (position >= firstScored && position < last) {
         const row = this.#rows.length - 1;
         this.#scores.push({ row, token: tokens[position + 1]!, top: sequence.numTopScores });
-        this.#scoredSequences.push(sequence);
+        this.#scoreClaims.push({ sequence, epoch: sequence.epoch });
       }
     }
-    if (end === tokens.length) {
-      this.#samples.push({ row: this.#rows.length - 1, slot, position: end });
-      this.#sampledSequences.push(sequence);
+    if (end !== numTokens) return;
+    this.addSample(sequence, end);
+    for (const [i, draft] of drafts.entries()) {
+      this.#addRow(sequence, end + i, draft);
+      this.addSample(sequence, end + i + 1);
     }
   }
 
-  build(id: number): ScheduledStep {
+  /** A token for `sequence` to be drawn from the row that was added last. */
+  addSample(sequence: Sequence, position: number): void {
+    if (sequence.isFresh) this.#addNews(sequence);
+    this.#samples.push({ row: this.#rows.length - 1, slot: sequence.slot, position });
+    this.#sampleClaims.push({ sequence, epoch: sequence.epoch });
+  }
+
+  build(id: number, swapOuts: readonly BlockSwap[], copies: readonly BlockCopy[]): ScheduledStep {
     return {
       step: {
         id,
+        swapOuts,
+        swapIns: this.#swapIns,
+        copies,
         slotResets: this.#slotResets,
         blockTableEntries: this.#blockTableEntries,
         rows: this.#rows,
         samples: this.#samples,
         scores: this.#scores,
       },
-      sampledSequences: this.#sampledSequences,
-      scoredSequences: this.#scoredSequences,
+      samples: this.#sampleClaims,
+      scores: this.#scoreClaims,
     };
   }
+
+  #addRow({ slot, blockTable }: Sequence, position: number, token: number): void {
+    const block = blockTable[Math.floor(position / this.#blockSize)]!;
+    const kvSlot = block * this.#blockSize + (position % this.#blockSize);
+    this.#rows.push({ slot, token, position, kvSlot });
+  }
+
+  /** What the back end does not know of the sequence yet: that it entered its slot, and new table entries. */
+  #addNews(sequence: Sequence): void {
+    const { slot, blockTable } = sequence;
+    if (sequence.isFresh) {
+      sequence.isFresh = false;
+      sequence.numSentBlocks = 0;
+      this.#slotResets.push(resetOf(sequence));
+    }
+    for (let index = sequence.numSentBlocks; index < blockTable.length; index++) {
+      this.#blockTableEntries.push({ slot, index, block: blockTable[index]! });
+    }
+    sequence.numSentBlocks = blockTable.length;
+  }
+}
+
+function resetOf({ slot, sampling, tokens, numPromptTokens }: Sequence): SlotReset {
+  const counted = usesPenalties(sampling);
+  return {
+    slot,
+    sampling,
+    promptTokens: counted ? tokens.slice(0, numPromptTokens) : [],
+    outputTokens: counted ? tokens.slice(numPromptTokens) : [],
+  };
 }

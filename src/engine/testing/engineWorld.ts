@@ -1,11 +1,18 @@
 import { expect } from "vitest";
 import { Engine, type EngineOptions } from "../engine.ts";
-import type { EngineRequest } from "../request.ts";
+import type { EngineRequest } from "../engineRequest.ts";
 import { GREEDY, type SamplingParams } from "../sampling.ts";
 import type { FinishReason, RequestId } from "../sequence.ts";
 import type { SequenceOutput } from "../sequenceOutput.ts";
 import type { TokenScore } from "../step.ts";
-import { expectedScores, expectedTokens, PagedExecutor } from "./pagedExecutor.ts";
+import { expectedAnswers } from "./expectedAnswers.ts";
+import {
+  type ExpectedAnswer,
+  expectedScores,
+  PagedExecutor,
+  type PagedExecutorOptions,
+} from "./pagedExecutor.ts";
+import { TimedExecutor, type Timing } from "./timedExecutor.ts";
 
 /** What a caller has received of one sequence. */
 export interface Received {
@@ -22,8 +29,20 @@ export interface Received {
 
 type Sizes = Pick<
   EngineOptions,
-  "numBlocks" | "blockSize" | "maxSequences" | "maxRows" | "maxContext" | "endTokens"
->;
+  | "numBlocks"
+  | "blockSize"
+  | "maxSequences"
+  | "maxRows"
+  | "maxContext"
+  | "endTokens"
+  | "numHostBlocks"
+  | "waitingOrder"
+  | "stallMs"
+> &
+  Pick<PagedExecutorOptions, "maxStepsInFlight" | "copyPeriod"> & {
+    /** What steps cost; without it the clock moves by one whenever somebody looks at it. */
+    readonly timing?: Timing;
+  };
 
 const DEFAULT_SIZES: Sizes = {
   numBlocks: 64,
@@ -49,15 +68,19 @@ export class EngineWorld {
   readonly engine: Engine;
   executor: PagedExecutor;
   readonly received = new Map<string, Received>();
+  readonly #aborted = new Set<RequestId>();
+  readonly #expected = new Map<EngineRequest, ReturnType<typeof expectedAnswers>>();
   clockMs = 0;
 
   constructor(sizes: Partial<Sizes> = {}) {
     this.sizes = { ...DEFAULT_SIZES, ...sizes };
     this.executor = new PagedExecutor(this.sizes);
+    const { timing } = this.sizes;
     this.engine = new Engine({
       ...this.sizes,
-      executor: this.executor,
-      now: () => (this.clockMs += 1),
+      executor:
+        timing === undefined ? this.executor : new TimedExecutor(this.executor, timing, this),
+      now: () => (timing === undefined ? (this.clockMs += 1) : this.clockMs),
     });
   }
 
@@ -115,6 +138,25 @@ export class EngineWorld {
     this.engine.checkIntegrity();
   }
 
+  /** Steps until the executor's pending failure comes, or no step meets it. */
+  async stepUntilFailure(error: Error): Promise<void> {
+    const { executor } = this;
+    const before = executor.steps.length;
+    while (
+      this.engine.hasWork &&
+      (executor.failure !== undefined || executor.steps.length === before || executor.hasFailed)
+    ) {
+      try {
+        await this.step();
+      } catch (found) {
+        expect(found).toBe(error);
+        executor.hasFailed = false;
+        return;
+      }
+    }
+    executor.failure = undefined;
+  }
+
   async run(maxSteps = 10_000): Promise<void> {
     for (let i = 0; this.engine.hasWork; i++) {
       if (i === maxSteps) throw new Error(`The engine still has work after ${maxSteps} steps.`);
@@ -123,6 +165,7 @@ export class EngineWorld {
   }
 
   abort(id: RequestId): void {
+    this.#aborted.add(id);
     this.note(this.engine.abort(id));
   }
 
@@ -132,28 +175,30 @@ export class EngineWorld {
     this.engine.replaceExecutor(this.executor);
   }
 
-  /** What the sequence must deliver, computed alone and without paging. */
-  expected({ request, index }: Received): ReturnType<typeof expectedTokens> {
-    const { promptTokens, sampling, stopTokenIds, ignoreEos } = request;
-    const maxTokens = Math.min(request.maxTokens, this.sizes.maxContext - promptTokens.length);
-    const ends = ignoreEos ? [] : this.sizes.endTokens;
-    const [low, high] = sampling.seed;
-    const seed = [low + index, high] as const;
-    return expectedTokens(
-      promptTokens,
-      { ...sampling, seed },
-      maxTokens,
-      new Set([...stopTokenIds, ...ends]),
-    );
+  /** What each of the request's answers must be, computed alone and without paging. */
+  expected({ request, index }: Received): Pick<ExpectedAnswer, "tokens" | "finishReason"> {
+    let answers = this.#expected.get(request);
+    if (answers === undefined) {
+      answers = expectedAnswers(request, this.sizes);
+      this.#expected.set(request, answers);
+    }
+    return answers[index]!;
   }
 
   /** Every sequence that ended by itself said exactly what it says alone; others a part of it. */
   checkDelivered(): void {
     for (const received of this.received.values()) {
+      // Which answers are the best of those that were cut short is another question.
+      const { id, deadlineMs } = received.request;
+      const wasCutShort = this.#aborted.has(id) || deadlineMs !== undefined;
+      if (isRanked(received.request) && wasCutShort) continue;
       const expected = this.expected(received);
-      if (received.finishReason === "length" || received.stopToken !== undefined) {
-        expect(received).toMatchObject(expected);
-      } else {
+      const { tokens, finishReason } = expected;
+      const hasEnded = received.finishReason === "length" || received.finishReason === "stop";
+      const wasCut = received.finishReason === "stop" && received.stopToken === undefined;
+      if (hasEnded && !wasCut) {
+        expect(received).toMatchObject({ tokens, finishReason });
+      } else if (!isRanked(received.request)) {
         expect(expected.tokens.slice(0, received.tokens.length)).toEqual(received.tokens);
       }
       this.#checkScores(received);
@@ -169,4 +214,9 @@ export class EngineWorld {
     expect(isWanted).toBe(true);
     expect(promptScores).toEqual(expectedScores(promptTokens, promptLogprobs!));
   }
+}
+
+/** Answers that are known only when all have ended: a part of one is no part of the other. */
+function isRanked({ n, bestOf = n, beam }: EngineRequest): boolean {
+  return bestOf > n || beam !== undefined;
 }

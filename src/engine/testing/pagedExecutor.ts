@@ -5,6 +5,7 @@ import {
   type StepExecutor,
   type StepHandle,
   type StepResult,
+  type TokenLogprobs,
   type TokenScore,
 } from "../step.ts";
 
@@ -19,15 +20,18 @@ function mix(hash: number, value: number): number {
   return mixed ^ (mixed >>> 13);
 }
 
+/** `source`: the token that a copying model repeats, in 7 of 8 places. */
 function sampleToken(
   layer1: readonly number[],
   sampling: SamplingParams,
   seen: readonly number[],
+  source: number | undefined,
 ): number {
   let hash = mix(sampling.seed[0], sampling.seed[1]);
   hash = mix(hash, layer1.length); // the position to be sampled: counter of the random numbers
   for (const value of layer1) hash = mix(hash, value);
   if (usesPenalties(sampling)) for (const token of seen) hash = mix(hash, token);
+  if (source !== undefined && (hash >>> 9) % 8 > 0) return source;
   return (hash >>> 0) % VOCABULARY_SIZE;
 }
 
@@ -44,6 +48,27 @@ function scoreToken(layer1: readonly number[], token: number, top: number): Toke
   };
 }
 
+/** Made-up log-probabilities of all tokens after a context, and the `count` best of them. */
+export function tokenLogprobs(
+  layer1: readonly number[],
+  token: number,
+  count: number,
+): TokenLogprobs {
+  const context = layer1.reduce(mix, mix(layer1.length, 0x2545f));
+  const all = Array.from({ length: VOCABULARY_SIZE }, (_, id) => ({
+    token: id,
+    logprob: (-8 * (mix(context, id) >>> 0)) / 2 ** 32,
+  }));
+  const top = [...all].sort((a, b) => b.logprob - a.logprob || a.token - b.token).slice(0, count);
+  return { logprob: all[token]!.logprob, top };
+}
+
+/** What layer 1 holds of tokens, computed without any paging. */
+export function layer1Of(tokens: readonly number[]): readonly number[] {
+  let context = 0;
+  return tokens.map((token) => (context = mix(context, token)));
+}
+
 /** What the model says of a prompt's tokens from the second on, computed without any paging. */
 export function expectedScores(prompt: readonly number[], top: number): readonly TokenScore[] {
   const layer1: number[] = [];
@@ -54,25 +79,37 @@ export function expectedScores(prompt: readonly number[], top: number): readonly
   });
 }
 
+/** What a sequence says, and the sum of the log-probabilities of what was sampled, the stop token included. */
+export interface ExpectedAnswer {
+  readonly tokens: number[];
+  readonly finishReason: "stop" | "length";
+  readonly cumulativeLogprob: number;
+}
+
 /** What the model says after a prompt, computed without any paging. */
 export function expectedTokens(
   prompt: readonly number[],
   sampling: SamplingParams,
   maxTokens: number,
   stopTokens: ReadonlySet<number>,
-): { readonly tokens: number[]; readonly finishReason: "stop" | "length" } {
+  copyPeriod?: number,
+): ExpectedAnswer {
   const layer1: number[] = [];
   let context = 0;
+  let cumulativeLogprob = 0;
   const tokens: number[] = [];
   const feed = (token: number) => layer1.push((context = mix(context, token)));
   prompt.forEach(feed);
   while (tokens.length < maxTokens) {
-    const token = sampleToken(layer1, sampling, [...prompt, ...tokens]);
-    if (stopTokens.has(token)) return { tokens, finishReason: "stop" };
+    const seen = [...prompt, ...tokens];
+    const source = copyPeriod === undefined ? undefined : seen.at(-copyPeriod);
+    const token = sampleToken(layer1, sampling, seen, source);
+    cumulativeLogprob += tokenLogprobs(layer1, token, 0).logprob;
+    if (stopTokens.has(token)) return { tokens, finishReason: "stop", cumulativeLogprob };
     tokens.push(token);
     feed(token);
   }
-  return { tokens, finishReason: "length" };
+  return { tokens, finishReason: "length", cumulativeLogprob };
 }
 
 interface SlotState {
@@ -80,14 +117,22 @@ interface SlotState {
   readonly blocks: number[];
   /** Prompt and output, for penalties. */
   readonly seen: number[];
+  /** Undefined too if several samples of a step make it ambiguous. */
   lastSampled: number | undefined;
 }
+
+/** A swapped-out block: [blockSize] of each layer. */
+type HostBlock = readonly [layer0: Int32Array, layer1: Int32Array];
 
 export interface PagedExecutorOptions {
   readonly numBlocks: number;
   readonly blockSize: number;
   readonly maxSequences: number;
   readonly maxRows: number;
+  readonly numHostBlocks?: number;
+  readonly maxStepsInFlight?: number;
+  /** Makes the model a copying one: in most places it says what it read or said so many tokens before. */
+  readonly copyPeriod?: number;
 }
 
 /** Runs steps as a back end would and complains about any step that `step.ts` does not allow. */
@@ -97,10 +142,17 @@ export class PagedExecutor implements StepExecutor {
   onFlight: (() => void) | undefined;
   /** The next step rejects with this: before it touches the pool, if `early`. */
   failure: { readonly error: Error; readonly early: boolean } | undefined;
+  /** A step has failed, and the engine may not know it yet. */
+  hasFailed = false;
+  /** Most steps that were in flight at once. */
+  mostInFlight = 0;
   readonly #options: PagedExecutorOptions;
   readonly #layer0: Int32Array; // [numBlocks * blockSize]
   readonly #layer1: Int32Array; // [numBlocks * blockSize]
   readonly #slots = new Map<number, SlotState>();
+  readonly #host = new Map<number, HostBlock>();
+  /** Steps whose results have not arrived. */
+  #numInFlight = 0;
 
   constructor(options: PagedExecutorOptions) {
     this.#options = options;
@@ -109,18 +161,27 @@ export class PagedExecutor implements StepExecutor {
     this.#layer1 = new Int32Array(options.numBlocks * options.blockSize).fill(0xa5a5a5);
   }
 
+  get maxStepsInFlight(): number {
+    return this.#options.maxStepsInFlight ?? 1;
+  }
+
   submit(step: Step): StepHandle {
+    check(this.#numInFlight < this.maxStepsInFlight, `${this.#numInFlight} steps in flight`);
     this.steps.push(step);
     const { failure } = this;
     this.failure = undefined;
+    if (failure !== undefined) this.hasFailed = true;
     if (failure?.early) throw failure.error;
     const result = this.#compute(step);
+    this.#numInFlight += 1;
+    this.mostInFlight = Math.max(this.mostInFlight, this.#numInFlight);
     return { result: this.#deliver(result, failure?.error) };
   }
 
   async #deliver(result: StepResult, error: Error | undefined): Promise<StepResult> {
     await Promise.resolve();
     this.onFlight?.();
+    this.#numInFlight -= 1;
     if (error) throw error;
     return result;
   }
@@ -136,12 +197,18 @@ export class PagedExecutor implements StepExecutor {
     }
     for (const { slot, index, block } of step.blockTableEntries) {
       const { blocks } = this.#slot(slot);
-      check(index === blocks.length, `entry ${index} after ${blocks.length} entries`);
-      check(block >= 0 && block < numBlocks && !blocks.includes(block), `block ${block}`);
-      blocks.push(block);
+      check(index <= blocks.length, `entry ${index} after ${blocks.length} entries`);
+      check(block >= 0 && block < numBlocks, `block ${block}`);
+      blocks[index] = block;
     }
+    for (const { slot } of step.blockTableEntries) {
+      const { blocks } = this.#slot(slot);
+      check(new Set(blocks).size === blocks.length, "a table lists a block once");
+    }
+    this.#moveBlocks(step);
     // Layer 0: all rows write before any row reads.
     const ended = new Set<number>();
+    const written = new Set<number>();
     for (const [i, row] of step.rows.entries()) {
       const slot = this.#slot(row.slot);
       const before = step.rows[i - 1];
@@ -154,6 +221,8 @@ export class PagedExecutor implements StepExecutor {
       check(row.kvSlot === this.#kvSlot(slot, row.position), `row of position ${row.position}`);
       const token = row.token === SAMPLED_TOKEN ? slot.lastSampled : row.token;
       check(token !== undefined && token >= 0, "a token that was sampled in this slot");
+      check(!written.has(row.kvSlot), "two rows do not write to one place");
+      written.add(row.kvSlot);
       this.#layer0[row.kvSlot] = token;
     }
     // Layer 1: each row attends to its context in layer 0.
@@ -166,7 +235,7 @@ export class PagedExecutor implements StepExecutor {
       return context;
     });
     for (const [i, row] of step.rows.entries()) this.#layer1[row.kvSlot] = contexts[i]!;
-    const layer1Of = (slot: SlotState, length: number): readonly number[] =>
+    const contextOf = (slot: SlotState, length: number): readonly number[] =>
       Array.from({ length }, (_, p) => this.#layer1[this.#kvSlot(slot, p)]!);
     const numLogits = step.samples.length + step.scores.length;
     check(numLogits <= maxSequences, `logits of ${numLogits} rows`);
@@ -174,18 +243,66 @@ export class PagedExecutor implements StepExecutor {
     const scores = step.scores.map(({ row, token, top }) => {
       const { slot, position } = step.rows[row]!;
       check(!sampledRows.has(row), "a scored row is not sampled");
-      return scoreToken(layer1Of(this.#slot(slot), position + 1), token, top);
+      return scoreToken(contextOf(this.#slot(slot), position + 1), token, top);
     });
+    const numSamples = new Map<number, number>();
+    for (const { slot } of step.samples) numSamples.set(slot, (numSamples.get(slot) ?? 0) + 1);
+    const logprobs: (TokenLogprobs | undefined)[] = [];
     const tokens = step.samples.map(({ row, slot: slotIndex, position }) => {
       const slot = this.#slot(slotIndex);
-      check(step.rows[row]?.slot === slotIndex, "a sample belongs to its row");
-      check(step.rows[row + 1]?.slot !== slotIndex, "a sample is its slot's last row");
+      const owner = this.#slot(step.rows[row]!.slot);
       check(step.rows[row]?.position === position - 1, "a sample follows its row");
-      slot.lastSampled = sampleToken(layer1Of(slot, position), slot.sampling, slot.seen);
-      slot.seen.push(slot.lastSampled);
-      return slot.lastSampled;
+      const isOnly = numSamples.get(slotIndex) === 1;
+      check(isOnly || !usesPenalties(slot.sampling), "counted tokens are sampled one a step");
+      const context = contextOf(owner, position);
+      const token = sampleToken(context, slot.sampling, slot.seen, this.#copied(owner, position));
+      slot.lastSampled = isOnly ? token : undefined;
+      slot.seen.push(token);
+      const count = slot.sampling.logprobs;
+      logprobs.push(count === undefined ? undefined : tokenLogprobs(context, token, count));
+      return token;
     });
-    return { tokens, logprobs: tokens.map(() => undefined), scores };
+    return { tokens, logprobs, scores };
+  }
+
+  /** Swaps and copies, in the order that a step promises. */
+  #moveBlocks({ swapOuts, swapIns, copies }: Step): void {
+    const { blockSize, numHostBlocks = 0 } = this.#options;
+    const start = (block: number) => block * blockSize;
+    for (const { block, hostBlock } of swapOuts) {
+      check(hostBlock >= 0 && hostBlock < numHostBlocks, `host block ${hostBlock}`);
+      const content = [this.#layer0, this.#layer1].map((layer) =>
+        layer.slice(start(block), start(block + 1)),
+      );
+      this.#host.set(hostBlock, content as unknown as HostBlock);
+    }
+    const targets = new Set<number>();
+    for (const { block, hostBlock } of swapIns) {
+      check(!swapOuts.some((swap) => swap.hostBlock === hostBlock), "not out and in in one step");
+      const content = this.#host.get(hostBlock);
+      check(content !== undefined, `host block ${hostBlock} was swapped out`);
+      check(!targets.has(block), "a block is filled once");
+      targets.add(block);
+      this.#layer0.set(content[0], start(block));
+      this.#layer1.set(content[1], start(block));
+      this.#host.delete(hostBlock);
+    }
+    check(copies.length <= this.#options.maxSequences, `${copies.length} copies`);
+    const sources = new Set(copies.map(({ source }) => source));
+    for (const { source, target } of copies) {
+      check(!targets.has(target) && !sources.has(target), "a copy's target is nothing else");
+      targets.add(target);
+      for (const layer of [this.#layer0, this.#layer1]) {
+        layer.copyWithin(start(target), start(source), start(source + 1));
+      }
+    }
+  }
+
+  /** The token that stands `copyPeriod` before `position` in the pool. */
+  #copied(slot: SlotState, position: number): number | undefined {
+    const { copyPeriod } = this.#options;
+    if (copyPeriod === undefined || position < copyPeriod) return undefined;
+    return this.#layer0[this.#kvSlot(slot, position - copyPeriod)]!;
   }
 
   #slot(slot: number): SlotState {

@@ -1,0 +1,142 @@
+import type { RequestId } from "./sequence.ts";
+
+interface BaseEvent {
+  /** Milliseconds of the engine's clock. */
+  readonly timeMs: number;
+  /** The step that was scheduled or delivered then. */
+  readonly stepId: number;
+}
+
+interface SequenceEvent extends BaseEvent {
+  readonly requestId: RequestId;
+  /** Which of the request's sequences. */
+  readonly index: number;
+}
+
+/** A sequence takes a slot. */
+export interface AdmitEvent extends SequenceEvent {
+  readonly kind: "admit";
+  /** Its tokens, and how many of them had K and V already: from prefixes or from swapped blocks. */
+  readonly tokens: number;
+  readonly cachedTokens: number;
+  /** Since it was added or preempted. */
+  readonly waitedMs: number;
+}
+
+/** A running sequence loses slot and blocks, and waits again. */
+export interface PreemptEvent extends SequenceEvent {
+  readonly kind: "preempt";
+  /** No free block; a better priority; the engine's caller; a lost device or a failed step. */
+  readonly reason: "blocks" | "priority" | "caller" | "device";
+  readonly how: "recompute" | "swap";
+  /** Tokens whose K and V must be computed again, as far as the prefix cache does not keep them; 0 for a swap. */
+  readonly tokensLost: number;
+  readonly blocksFreed: number;
+  /** Share of the pool's blocks that are held, 0..1. */
+  readonly kvUsageBefore: number;
+  readonly kvUsageAfter: number;
+}
+
+/** Swapped blocks come back. */
+export interface SwapInEvent extends SequenceEvent {
+  readonly kind: "swap-in";
+  readonly blocks: number;
+  readonly tokens: number;
+}
+
+/** A free block loses the prefix that it kept. */
+export interface EvictEvent extends BaseEvent {
+  readonly kind: "evict";
+  readonly block: number;
+  /** Tokens of the prefix in this block. */
+  readonly tokens: number;
+}
+
+/** A sequence is ended by its deadline. */
+export interface DeadlineEvent extends SequenceEvent {
+  readonly kind: "deadline";
+  readonly outputTokens: number;
+}
+
+/** A sequence made no progress for too long. */
+export interface StallEvent extends SequenceEvent {
+  readonly kind: "stall";
+  readonly waitedMs: number;
+  /** What it lacks, for people. */
+  readonly why: string;
+}
+
+/** What the engine decided about one sequence or block, with reason and cost. Structured-cloneable. */
+export type EngineEvent =
+  | AdmitEvent
+  | PreemptEvent
+  | SwapInEvent
+  | EvictEvent
+  | DeadlineEvent
+  | StallEvent;
+
+export type EngineEventKind = EngineEvent["kind"];
+
+/** Events kept by default: minutes of a busy engine. */
+export const DEFAULT_EVENT_CAPACITY = 1_024;
+
+/** The latest events, oldest dropped first, and how many of each kind there were. O(1) an event. */
+export class EventLog {
+  readonly #capacity: number;
+  readonly #listener: ((event: EngineEvent) => void) | undefined;
+  /** A ring; full once it is as long as the capacity. */
+  readonly #ring: EngineEvent[] = [];
+  /** Place of the oldest event, once the ring is full. */
+  #oldest = 0;
+  readonly #counts = noEvents();
+  readonly #dropped = noEvents();
+
+  /** `capacity`: events kept, at least 1. `listener` gets every event as it happens; it must be quick and must not throw. */
+  constructor(
+    options: {
+      readonly capacity?: number;
+      readonly listener?: (event: EngineEvent) => void;
+    } = {},
+  ) {
+    this.#capacity = options.capacity ?? DEFAULT_EVENT_CAPACITY;
+    this.#listener = options.listener;
+  }
+
+  /** Events kept. */
+  get size(): number {
+    return this.#ring.length;
+  }
+
+  /** Events of each kind so far, dropped ones included. */
+  get counts(): Readonly<Record<EngineEventKind, number>> {
+    return this.#counts;
+  }
+
+  /** Events of each kind that are no longer kept. */
+  get dropped(): Readonly<Record<EngineEventKind, number>> {
+    return this.#dropped;
+  }
+
+  push(event: EngineEvent): void {
+    this.#counts[event.kind] += 1;
+    if (this.#ring.length < this.#capacity) {
+      this.#ring.push(event);
+    } else {
+      this.#dropped[this.#ring[this.#oldest]!.kind] += 1;
+      this.#ring[this.#oldest] = event;
+      this.#oldest = (this.#oldest + 1) % this.#capacity;
+    }
+    this.#listener?.(event);
+  }
+
+  /** The events kept, oldest first. */
+  *[Symbol.iterator](): Generator<EngineEvent, void, undefined> {
+    for (let i = 0; i < this.#ring.length; i++) {
+      yield this.#ring[(this.#oldest + i) % this.#ring.length]!;
+    }
+  }
+}
+
+function noEvents(): Record<EngineEventKind, number> {
+  return { admit: 0, preempt: 0, "swap-in": 0, evict: 0, deadline: 0, stall: 0 };
+}

@@ -1,0 +1,32 @@
+/** Until measured, a block moves at this rate one way: a cautious figure for memory to memory. */
+const ASSUMED_BYTES_PER_MS = 1e6;
+
+/** Weight of the newest measurement. */
+const LEARNING_RATE = 0.3;
+
+/** Whether a victim's K and V should wait in host memory or be computed again, by measured cost. */
+export class SwapPolicy {
+  #msPerBlock: number;
+
+  constructor(blockBytes: number) {
+    this.#msPerBlock = blockBytes / ASSUMED_BYTES_PER_MS;
+  }
+
+  /** Milliseconds that a block costs a step, one way. */
+  get msPerBlock(): number {
+    return this.#msPerBlock;
+  }
+
+  /** What moving `numBlocks` out and in again costs, in rows of `msPerRow`; Infinity until rows are measured. */
+  costInRows(numBlocks: number, msPerRow: number): number {
+    return msPerRow === 0
+      ? Number.POSITIVE_INFINITY
+      : (2 * numBlocks * this.#msPerBlock) / msPerRow;
+  }
+
+  /** Learns from a step that moved `numBlocks` and took `extraMs` longer than its rows explain. */
+  record(numBlocks: number, extraMs: number): void {
+    const measured = Math.max(0, extraMs) / numBlocks;
+    this.#msPerBlock += LEARNING_RATE * (measured - this.#msPerBlock);
+  }
+}

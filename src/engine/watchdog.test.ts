@@ -1,0 +1,55 @@
+import { describe, expect, it } from "vitest";
+import { Watchdog, type Watched } from "./watchdog.ts";
+
+class World {
+  nowMs = 1_000;
+  readonly watchdog = new Watchdog({ now: () => this.nowMs, stallMs: 100 });
+
+  create(requestId: string, index = 0): Watched {
+    return { requestId, index, lastProgressMs: this.nowMs };
+  }
+}
+
+describe("Watchdog", () => {
+  it("names who made no progress for stallMs, longest first", () => {
+    const world = new World();
+    const early = world.create("early", 2);
+    world.nowMs += 30;
+    const late = world.create("late");
+    const busy = world.create("busy");
+    const all = [late, busy, early];
+    world.nowMs += 69;
+    expect(world.watchdog.stalled(all)).toEqual([]);
+    world.nowMs += 1;
+    expect(world.watchdog.stalled(all)).toEqual([{ requestId: "early", index: 2, waitedMs: 100 }]);
+    world.watchdog.progress(busy);
+    world.nowMs += 50;
+    expect(world.watchdog.stalled(all)).toEqual([
+      { requestId: "early", index: 2, waitedMs: 150 },
+      { requestId: "late", index: 0, waitedMs: 120 },
+    ]);
+  });
+
+  it("forgives who got on", () => {
+    const world = new World();
+    const sequence = world.create("a");
+    world.nowMs += 500;
+    expect(world.watchdog.stalled([sequence])).toHaveLength(1);
+    world.watchdog.progress(sequence);
+    expect(sequence.lastProgressMs).toBe(1_500);
+    expect(world.watchdog.stalled([sequence])).toEqual([]);
+  });
+
+  it("is due once every stallMs, so that a stall is found within twice that", () => {
+    const world = new World();
+    const sequence = world.create("a");
+    const found: number[] = [];
+    for (let i = 0; i < 450; i++) {
+      world.nowMs += 1;
+      if (world.watchdog.isDue && world.watchdog.stalled([sequence]).length > 0) {
+        found.push(world.nowMs - 1_000);
+      }
+    }
+    expect(found).toEqual([100, 200, 300, 400]);
+  });
+});
