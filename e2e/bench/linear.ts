@@ -11,6 +11,7 @@ import { loadWeights } from "../../src/model/loadWeights.ts";
 import { openModel } from "../../src/model/model.ts";
 import type { ByteSource } from "../../src/weights/byteSource.ts";
 import type { TensorInfo } from "../../src/weights/tensorType.ts";
+import { EMPTY_STEP } from "../fixtures/emptyStep.ts";
 import type { Benchmark } from "./benchmark.ts";
 import { matricesOf } from "./matrices.ts";
 
@@ -62,14 +63,7 @@ export async function createLinearBenchmark(
     const rows = Array.from({ length: batch }, (_, slot): StepRow => {
       return { slot, token: 0, position: 0, kvSlot: slot };
     });
-    const counts = stepBuffer.write({
-      id,
-      slotResets: [],
-      blockTableEntries: [],
-      rows,
-      samples: [],
-      scores: [],
-    });
+    const counts = stepBuffer.write({ ...EMPTY_STEP, id, rows });
     const encoder = device.createCommandEncoder({ label: "linear" });
     const pass = encoder.beginComputePass({ label: "linear" });
     for (const dispatch of dispatches) dispatch(pass, counts);

@@ -5,6 +5,7 @@ import { WebGpuPlanBuilder } from "../../src/backends/webgpu/planBuilder.ts";
 import type { Step } from "../../src/engine/step.ts";
 import { invariant } from "../../src/errors.ts";
 import { rowByteLength, type TensorInfo } from "../../src/weights/tensorType.ts";
+import { EMPTY_STEP } from "../fixtures/emptyStep.ts";
 import { Random } from "../fixtures/random.ts";
 
 const WIDTH = 32; // of the stream: the least that the kernels take
@@ -66,6 +67,7 @@ export async function createAttentionHarness(
     vocabularySize: VOCABULARY,
     rmsEpsilon: EPSILON,
     minBlocks: options.numBlocks,
+    numHostBlocks: 0,
     maxRows: 32,
   };
   const random = new Random(headDim + numHeads);
@@ -137,14 +139,7 @@ export async function createAttentionHarness(
           return writeBuffer.call(queue, to, offset, words as Uint32Array<ArrayBuffer>, ...range);
         };
       }
-      const step = {
-        id: numSteps++,
-        slotResets: [],
-        blockTableEntries,
-        rows,
-        samples: [],
-        scores: [],
-      };
+      const step = { ...EMPTY_STEP, id: numSteps++, blockTableEntries, rows };
       const { result } = plan.submit(step);
       queue.writeBuffer = writeBuffer;
       await result;

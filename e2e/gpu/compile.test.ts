@@ -36,6 +36,7 @@ const SPEC: PlanSpec = {
   blockSize: 16,
   numBlocks: 64,
   minBlocks: 64,
+  numHostBlocks: 64,
   maxSequences: 16,
   maxContext: 2048,
   maxRows: 64,

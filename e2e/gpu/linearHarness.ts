@@ -147,7 +147,7 @@ export class LinearHarness {
       }
       const encoder = device.createCommandEncoder();
       const pass = encoder.beginComputePass();
-      const counts = { rows, samples: logits, logits, items: 0, entries: 0, merges: 0 };
+      const counts = { rows, samples: logits, logits, items: 0, copies: 0, entries: 0, merges: 0 };
       for (const dispatch of dispatches) dispatch(pass, counts);
       pass.end();
       let at = i * bytesEach;

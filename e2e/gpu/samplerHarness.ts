@@ -10,6 +10,7 @@ import {
 import { Sampler } from "../../src/backends/webgpu/sampler.ts";
 import type { SamplingParams } from "../../src/engine/sampling.ts";
 import type { SlotReset, Step, StepResult } from "../../src/engine/step.ts";
+import { EMPTY_STEP } from "../fixtures/emptyStep.ts";
 
 /** A row whose logits are given instead of computed. */
 export interface TestSample {
@@ -83,9 +84,9 @@ export class SamplerHarness {
   ): Promise<StepResult & { readonly lastTokens: readonly number[] }> {
     const { device, sampler } = this;
     const step: Step = {
+      ...EMPTY_STEP,
       id: this.#numSteps++,
       slotResets: resets,
-      blockTableEntries: [],
       rows: samples.map(({ slot, position }) => ({
         slot,
         token: 0,

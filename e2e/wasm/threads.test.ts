@@ -1,65 +1,22 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { MessageChannel, Worker } from "node:worker_threads";
-import { build } from "vite";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { inRoot } from "../../scripts/lib/paths.mjs";
-import { wasmKernels } from "../../scripts/lib/wasmKernels.mjs";
+import { afterAll, afterEach, describe, expect, test } from "vitest";
 import type { Plan } from "../../src/backends/ops.ts";
 import { command, control } from "../../src/backends/wasm/abi.ts";
-import { createWasmBackend } from "../../src/backends/wasm/backend.ts";
 import { makePlan, makeStep } from "../fixtures/drivePlan.ts";
 import { makeTinyModel } from "../fixtures/tinyModel.ts";
+import { NodeThreads } from "./nodeThreads.ts";
 
-// The thread's side in real threads of Node: the built script, as a browser's worker runs it.
-
-const folder = mkdtempSync(join(tmpdir(), "quire-thread-"));
-const script = join(folder, "thread.js");
-const workers: Worker[] = [];
+const nodeThreads = await NodeThreads.create();
 const plans: Plan[] = [];
-
-beforeAll(() =>
-  build({
-    configFile: false,
-    logLevel: "error",
-    plugins: [wasmKernels()],
-    build: {
-      lib: {
-        entry: inRoot("src/backends/wasm/thread.ts"),
-        formats: ["cjs"],
-        fileName: () => "thread.js",
-      },
-      outDir: folder,
-      target: "es2022",
-    },
-  }),
-);
 
 afterEach(async () => {
   for (const plan of plans.splice(0)) plan.dispose();
-  for (const worker of workers.splice(0)) await worker.terminate();
+  await nodeThreads.endWorkers();
 });
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+afterAll(() => nodeThreads.dispose());
 
-/** Node's ports have all of a browser's that threads use. */
-function startWorker(code: string): globalThis.MessagePort {
-  const { port1, port2 } = new MessageChannel();
-  const worker = new Worker(code, { eval: true, workerData: port2, transferList: [port2] });
-  workers.push(worker);
-  return port1 as unknown as globalThis.MessagePort;
-}
-
-const THREAD = `const { workerData } = require("node:worker_threads");
-require(${JSON.stringify(script)}).serveThread(workerData);`;
-
-async function openPlan(threads: number, code = THREAD): Promise<Plan> {
-  const backend = await createWasmBackend({
-    precision: "fast",
-    simd: "plain", // a worker of Node has no flag for relaxed SIMD
-    threads,
-    openThreads: async (count) => Array.from({ length: count }, () => startWorker(code)),
-  });
+/** `code` replaces what the threads beside the caller's run. */
+async function openPlan(threads: number, code?: string): Promise<Plan> {
+  const backend = await nodeThreads.open(threads, code);
   const model = makeTinyModel({ type: "Q4_1", layers: 2, seed: 5 });
   const plan = await makePlan(model, { kvBlocks: 16, maxRows: 64 }, backend);
   plans.push(plan);

@@ -12,6 +12,8 @@ struct StepHeader {
   numMerges: u32,
   mergesAt: u32, // {row, firstPartial, numPartials, 0}
   numLogits: u32, // samples and scores: rows whose logits are computed
+  numCopies: u32,
+  copiesAt: u32, // {source block, target block}
 }
 
 @group(0) @binding(0) var<uniform> header: StepHeader;

@@ -51,6 +51,8 @@ export interface PlanSpec {
   /** Blocks wanted for the KV pool. The back end may end up with fewer, down to `minBlocks`: see Plan.numBlocks. */
   readonly numBlocks: number;
   readonly minBlocks: number;
+  /** Blocks that swapped-out sequences may occupy in host memory; memory is taken as they come. */
+  readonly numHostBlocks: number;
   /** Most sequences resident at once: slots 0..maxSequences-1. */
   readonly maxSequences: number;
   /** Longest sequence in tokens. */
@@ -119,8 +121,15 @@ export interface Plan extends StepExecutor {
   readonly numBlocks: number;
   /** Most rows that a step may have. */
   readonly maxRows: number;
-  /** Bytes held for weights, KV pool and scratch. */
-  readonly memory: { readonly weights: number; readonly kvPool: number; readonly scratch: number };
+  /** Bytes of one block, K and V of all layers. */
+  readonly blockBytes: number;
+  /** Bytes held for weights, KV pool and scratch, and in host memory for what is swapped out. */
+  readonly memory: {
+    readonly weights: number;
+    readonly kvPool: number;
+    readonly scratch: number;
+    readonly swapped: number;
+  };
   /** Every tensor that the recorded ops use, once each. */
   readonly tensors: readonly TensorInfo[];
   /**

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { ModelConfig } from "./config.ts";
-import { DEFAULT_KV_CACHE_BYTES, kvBlockBytes, planSpec } from "./planSpec.ts";
+import { DEFAULT_KV_CACHE_BYTES, DEFAULT_SWAP_BYTES, kvBlockBytes, planSpec } from "./planSpec.ts";
 import { makeRopeSpec } from "./rope.ts";
 
 /** SmolLM2-135M-Instruct. */
@@ -42,6 +42,7 @@ describe("planSpec", () => {
       kvCacheDtype: "f16",
       numBlocks: Math.floor(DEFAULT_KV_CACHE_BYTES / 368_640),
       minBlocks: 4,
+      numHostBlocks: Math.floor(DEFAULT_SWAP_BYTES / 368_640),
       maxContext: 8192,
     });
   });
@@ -58,6 +59,13 @@ describe("planSpec", () => {
     ).toBe(5);
     expect(planSpec(CONFIG, { kvBlocks: 64, kvCacheBytes: 1 }).numBlocks).toBe(64);
     expect(planSpec(CONFIG, { kvBlocks: 2 }).minBlocks).toBe(2);
+  });
+
+  test("the host tier has as many blocks as its bytes hold, or none", () => {
+    expect(planSpec(CONFIG, { swapBytes: 5 * 368_640 - 1 }).numHostBlocks).toBe(4);
+    const small = { kvCacheDtype: "f16", blockSize: 8 } as const;
+    expect(planSpec(CONFIG, { swapBytes: 368_640, ...small }).numHostBlocks).toBe(2);
+    expect(planSpec(CONFIG, { swapBytes: 0 }).numHostBlocks).toBe(0);
   });
 
   test("bytes for less than a few blocks are refused with the numbers", () => {
@@ -77,6 +85,8 @@ describe("planSpec", () => {
     { maxContext: 8193 },
     { kvBlocks: 0 },
     { kvCacheBytes: Number.NaN },
+    { swapBytes: -1 },
+    { swapBytes: 0.5 },
   ])("%o is an invalid argument", (options) => {
     const [name] = Object.keys(options);
     expect(() => planSpec(CONFIG, options)).toThrow(

@@ -10,6 +10,8 @@ export interface PlanOptions {
   readonly kvCacheBytes?: number;
   /** Size of the KV pool in blocks; goes before kvCacheBytes. */
   readonly kvBlocks?: number;
+  /** Most bytes of host memory for swapped-out sequences; 0 = never swap. Default DEFAULT_SWAP_BYTES. */
+  readonly swapBytes?: number;
   /** Default f16. */
   readonly kvCacheDtype?: KvCacheDtype;
   /** Sequences resident at once. Default 16. */
@@ -22,6 +24,9 @@ export interface PlanOptions {
 
 /** Default pool: as many bytes, or as the sequences at full length need if that is less. */
 export const DEFAULT_KV_CACHE_BYTES = 256 * 2 ** 20;
+
+/** Default host tier; no memory is taken before it is used. */
+export const DEFAULT_SWAP_BYTES = 256 * 2 ** 20;
 
 /** Fewer blocks than this hold no chat. */
 export const MIN_KV_BLOCKS = 4;
@@ -66,6 +71,13 @@ export function planSpec(config: ModelConfig, options: PlanOptions = {}): PlanSp
         })
       : integer("kvBlocks", options.kvBlocks, 1, 2 ** 24);
 
+  const swapBytes = integer(
+    "swapBytes",
+    options.swapBytes ?? DEFAULT_SWAP_BYTES,
+    0,
+    Number.MAX_SAFE_INTEGER,
+  );
+
   return {
     numLayers: config.numLayers,
     numHeads: config.numHeads,
@@ -79,6 +91,7 @@ export function planSpec(config: ModelConfig, options: PlanOptions = {}): PlanSp
     blockSize,
     numBlocks,
     minBlocks: Math.min(MIN_KV_BLOCKS, numBlocks),
+    numHostBlocks: Math.min(Math.floor(swapBytes / blockBytes), 2 ** 24),
     maxSequences,
     maxContext,
     maxRows,

@@ -43,6 +43,7 @@ const SPEC: PlanSpec = {
   blockSize: BLOCK_SIZE,
   numBlocks: 20,
   minBlocks: 20,
+  numHostBlocks: 1,
   maxSequences: 2,
   maxContext: 320,
   maxRows: PROMPT_TOKENS + 1,
@@ -74,7 +75,10 @@ export async function checkNumerics(backend: Backend): Promise<void> {
   );
 }
 
-/** Logits of three rows, [3][VOCABULARY]: a long prompt, then one decoded row, then four rows at once. */
+/**
+ * Logits of three rows, [3][VOCABULARY]: a long prompt, then one decoded row, then four rows at once.
+ * Before the last two, blocks are copied and swapped, which must not show.
+ */
 export async function computeLogits(backend: Backend): Promise<readonly number[]> {
   const builder = backend.createPlanBuilder(SPEC);
   const tensors = recordModel(builder);
@@ -149,19 +153,52 @@ function makeWeights(tensor: TensorInfo, seed: number): Uint8Array<ArrayBuffer> 
 
 function makeSteps(): Step[] {
   const blocks = Array.from({ length: SPEC.numBlocks }, (_, i) => (i * 7 + 3) % SPEC.numBlocks);
+  const table = blocks.slice(0, Math.ceil((PROMPT_TOKENS + 5) / BLOCK_SIZE));
+  const [lastCopy, fullCopy, swapped] = blocks.slice(table.length) as [number, number, number];
   const row = (position: number) => ({
     slot: 1,
     token: (position * position + 5) % VOCABULARY,
     position,
-    kvSlot: blocks[Math.floor(position / BLOCK_SIZE)]! * BLOCK_SIZE + (position % BLOCK_SIZE),
+    kvSlot: table[Math.floor(position / BLOCK_SIZE)]! * BLOCK_SIZE + (position % BLOCK_SIZE),
   });
-  const step = (id: number, first: number, count: number): Step => ({
-    id,
-    slotResets: id === 0 ? [{ slot: 1, sampling: GREEDY, promptTokens: [], outputTokens: [] }] : [],
-    blockTableEntries: id === 0 ? blocks.map((block, index) => ({ slot: 1, index, block })) : [],
+  const step = (first: number, count: number) => ({
+    swapOuts: [],
+    swapIns: [],
+    copies: [],
+    slotResets: [],
+    blockTableEntries: [],
     rows: Array.from({ length: count }, (_, i) => row(first + i)),
     samples: [{ row: count - 1, slot: 1, position: first + count }],
     scores: [],
   });
-  return [step(0, 0, PROMPT_TOKENS), step(1, PROMPT_TOKENS, 1), step(2, PROMPT_TOKENS + 1, 4)];
+  /** The table's entry `index` is `block` from now on. */
+  const moveTo = (index: number, block: number) => {
+    const source = table[index]!;
+    table[index] = block;
+    return { source, target: block, entry: { slot: 1, index, block } };
+  };
+
+  const prompt: Step = {
+    ...step(0, PROMPT_TOKENS),
+    id: 0,
+    slotResets: [{ slot: 1, sampling: GREEDY, promptTokens: [], outputTokens: [] }],
+    blockTableEntries: table.map((block, index) => ({ slot: 1, index, block })),
+  };
+  // The sequence goes on in copies of its last block and of a full one, while another goes to the host.
+  const copies = [moveTo(table.length - 1, lastCopy), moveTo(5, fullCopy)];
+  const decode: Step = {
+    ...step(PROMPT_TOKENS, 1),
+    id: 1,
+    swapOuts: [{ block: table[2]!, hostBlock: 0 }],
+    copies: copies.map(({ source, target }) => ({ source, target })),
+    blockTableEntries: copies.map(({ entry }) => entry),
+  };
+  const { entry } = moveTo(2, swapped);
+  const rows: Step = {
+    ...step(PROMPT_TOKENS + 1, 4),
+    id: 2,
+    swapIns: [{ block: swapped, hostBlock: 0 }],
+    blockTableEntries: [entry],
+  };
+  return [prompt, decode, rows];
 }

@@ -1,8 +1,9 @@
+import type { BlockCopy, BlockSwap } from "../../engine/step.ts";
 import { invariant } from "../../errors.ts";
 import type { PlanSpec } from "../ops.ts";
 import { roundToHalf } from "./half.ts";
 
-/** K and V of all layers in blocks, and where each slot's sequence has its blocks. */
+/** K and V of all layers in blocks, the swapped-out ones, and where each slot's sequence has its blocks. */
 export class KvPool {
   readonly #spec: PlanSpec;
   readonly #round: (x: number) => number;
@@ -10,6 +11,8 @@ export class KvPool {
   readonly #values: Float32Array;
   /** [slot][index] -> block */
   readonly #blockTables: number[][];
+  /** [hostBlock] -> K and V of a block, [layer][K|V][kvHead][offset in block][headDim] */
+  readonly #hostBlocks = new Map<number, Float32Array>();
 
   constructor(spec: PlanSpec) {
     this.#spec = spec;
@@ -23,7 +26,43 @@ export class KvPool {
 
   /** Bytes that the pool would take in its own type. */
   get byteLength(): number {
-    return this.#values.length * (this.#spec.kvCacheDtype === "f16" ? 2 : 4);
+    return this.#values.length * this.#elementBytes;
+  }
+
+  /** Bytes that a block of all layers would take. */
+  get blockBytes(): number {
+    return this.#spec.numLayers * this.#layerBlockLength * this.#elementBytes;
+  }
+
+  /** Bytes that the swapped-out blocks would take. */
+  get swappedBytes(): number {
+    return this.#hostBlocks.size * this.blockBytes;
+  }
+
+  get #elementBytes(): number {
+    return this.#spec.kvCacheDtype === "f16" ? 2 : 4;
+  }
+
+  /** Values of a block in one layer. */
+  get #layerBlockLength(): number {
+    const { numKvHeads, blockSize, headDim } = this.#spec;
+    return 2 * numKvHeads * blockSize * headDim;
+  }
+
+  swapOut({ block, hostBlock }: BlockSwap): void {
+    this.#hostBlocks.set(hostBlock, this.#readBlock(block));
+  }
+
+  /** The host block is empty afterwards. */
+  swapIn({ block, hostBlock }: BlockSwap): void {
+    const values = this.#hostBlocks.get(hostBlock);
+    invariant(values, `Host block ${hostBlock} is swapped in and holds nothing.`);
+    this.#hostBlocks.delete(hostBlock);
+    this.#writeBlock(block, values);
+  }
+
+  copy({ source, target }: BlockCopy): void {
+    this.#writeBlock(target, this.#readBlock(source));
   }
 
   resetSlot(slot: number): void {
@@ -62,12 +101,33 @@ export class KvPool {
     });
   }
 
+  /** [layer][K|V][kvHead][offset in block][headDim] */
+  #readBlock(block: number): Float32Array {
+    const length = this.#layerBlockLength;
+    const values = new Float32Array(this.#spec.numLayers * length);
+    for (let layer = 0; layer < this.#spec.numLayers; layer++) {
+      const at = this.#blockAt(layer, block);
+      values.set(this.#values.subarray(at, at + length), layer * length);
+    }
+    return values;
+  }
+
+  #writeBlock(block: number, values: Float32Array): void {
+    const length = this.#layerBlockLength;
+    for (let layer = 0; layer < this.#spec.numLayers; layer++) {
+      const part = values.subarray(layer * length, (layer + 1) * length);
+      this.#values.set(part, this.#blockAt(layer, block));
+    }
+  }
+
+  #blockAt(layer: number, block: number): number {
+    return (layer * this.#spec.numBlocks + block) * this.#layerBlockLength;
+  }
+
   #at(layer: number, kvSlot: number, part: "k" | "v", kvHead: number): number {
-    const { numBlocks, numKvHeads, blockSize, headDim } = this.#spec;
-    const block = Math.floor(kvSlot / blockSize);
-    const offset = kvSlot % blockSize;
-    const half = part === "k" ? 0 : 1;
-    const head = ((layer * numBlocks + block) * 2 + half) * numKvHeads + kvHead;
-    return (head * blockSize + offset) * headDim;
+    const { numKvHeads, blockSize, headDim } = this.#spec;
+    const head = (part === "k" ? 0 : numKvHeads) + kvHead;
+    const inBlock = (head * blockSize + (kvSlot % blockSize)) * headDim;
+    return this.#blockAt(layer, Math.floor(kvSlot / blockSize)) + inBlock;
   }
 }

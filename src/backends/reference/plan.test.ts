@@ -1,5 +1,10 @@
 import { describe, expect, test } from "vitest";
-import { makePlan, makeStep, type SequenceRows } from "../../../e2e/fixtures/drivePlan.ts";
+import {
+  makePlan,
+  makeStep,
+  type PoolMoves,
+  type SequenceRows,
+} from "../../../e2e/fixtures/drivePlan.ts";
 import { makeTinyModel } from "../../../e2e/fixtures/tinyModel.ts";
 import { GREEDY, type SamplingParams } from "../../engine/sampling.ts";
 import { SAMPLED_TOKEN, type Step } from "../../engine/step.ts";
@@ -161,12 +166,84 @@ describe("sampling", () => {
 
 describe("a broken step is found", () => {
   const submit = async (change: (step: Step) => Step): Promise<unknown> => {
-    const plan = await makePlan(GGUF, { kvBlocks: 4 });
+    const plan = await makePlan(GGUF, { kvBlocks: 4, swapBytes: 3e5, maxSequences: 3 });
     const step = makeStep(0, 16, [
       { slot: 0, tokens: TOKENS.slice(0, 20), start: 0, blocks: [2, 1], isSampled: true },
     ]);
     return plan.submit(change(step)).result;
   };
+
+  test.each<[string, PoolMoves, string]>([
+    [
+      "more copies than slots",
+      { copies: [0, 1, 2, 3].map((target) => ({ source: 0, target })) },
+      "A step copies 4 blocks; 3 is the most",
+    ],
+    [
+      "a copy into nowhere",
+      { copies: [{ source: 0, target: 4 }] },
+      "Block 4 is not in the KV pool",
+    ],
+    ["a swap of no block", { swapOuts: [{ block: -1, hostBlock: 0 }] }, "Block -1 is not in"],
+    [
+      "two copies into one block",
+      { copies: [0, 1].map((source) => ({ source, target: 3 })) },
+      "The target block 3 is named twice",
+    ],
+    [
+      "copies that depend on their order",
+      { copies: [0, 1].map((source) => ({ source, target: source + 1 })) },
+      "Block 1 is both source and target",
+    ],
+    [
+      "a copy into a block that comes in",
+      { swapIns: [{ block: 3, hostBlock: 0 }], copies: [{ source: 0, target: 3 }] },
+      "The target block 3 is named twice",
+    ],
+    [
+      "a host block out and in",
+      { swapOuts: [{ block: 0, hostBlock: 1 }], swapIns: [{ block: 3, hostBlock: 1 }] },
+      "Host block 1 is named twice",
+    ],
+    [
+      "a host block that does not exist",
+      { swapOuts: [{ block: 0, hostBlock: 18 }] },
+      "Host block 18 does not exist; there are 18",
+    ],
+    ["nothing to swap in", { swapIns: [{ block: 3, hostBlock: 1 }] }, "holds nothing"],
+  ])("%s", async (_, moves, message) => {
+    await expect(submit((step) => ({ ...step, ...moves }))).rejects.toThrow(message);
+  });
+
+  test("an entry is sent twice, a sample does not follow its row", async () => {
+    const entries = (step: Step) => [...step.blockTableEntries, { slot: 0, index: 1, block: 3 }];
+    await expect(submit((step) => ({ ...step, blockTableEntries: entries(step) }))).rejects.toThrow(
+      "Block-table entry 1 of slot 0 is named twice",
+    );
+    const sample = { row: 18, slot: 0, position: 20 };
+    await expect(submit((step) => ({ ...step, samples: [sample] }))).rejects.toThrow(
+      "A sample for position 20 is drawn from the row of position 18",
+    );
+    const outside = { row: 20, slot: 0, position: 21 };
+    await expect(submit((step) => ({ ...step, samples: [outside] }))).rejects.toThrow(
+      "row 20 of 20",
+    );
+  });
+
+  test("drafts of a slot whose penalties count tokens", async () => {
+    const slotResets = [
+      {
+        slot: 0,
+        sampling: { ...GREEDY, presencePenalty: 1 },
+        promptTokens: [],
+        outputTokens: [],
+      },
+    ];
+    const samples = [18, 19].map((row) => ({ row, slot: 0, position: row + 1 }));
+    await expect(submit((step) => ({ ...step, samples, slotResets }))).rejects.toThrow(
+      "several samples",
+    );
+  });
 
   test("K and V go where the block table does not say", async () => {
     const rows = (step: Step) => step.rows.map((row) => ({ ...row, kvSlot: row.kvSlot ^ 1 }));

@@ -1,4 +1,4 @@
-import type { SamplingParams } from "../../engine/sampling.ts";
+import { type SamplingParams, usesPenalties } from "../../engine/sampling.ts";
 import {
   SAMPLED_TOKEN,
   type Step,
@@ -12,6 +12,7 @@ import {
 import { invariant, QuireError } from "../../errors.ts";
 import type { TensorInfo } from "../../weights/tensorType.ts";
 import type { Plan, PlanSpec } from "../ops.ts";
+import { checkStep } from "./checkStep.ts";
 import { KvPool } from "./kvPool.ts";
 import { logprobs, sample, score } from "./sampler.ts";
 import { Weights } from "./weights.ts";
@@ -41,6 +42,7 @@ interface SlotState {
 export class ReferencePlan implements Plan {
   readonly numBlocks: number;
   readonly maxRows: number;
+  readonly blockBytes: number;
   readonly #spec: PlanSpec;
   readonly #ops: readonly Op[];
   #weights: Weights;
@@ -56,10 +58,16 @@ export class ReferencePlan implements Plan {
     this.#pool = new KvPool(spec);
     this.numBlocks = spec.numBlocks;
     this.maxRows = spec.maxRows;
+    this.blockBytes = this.#pool.blockBytes;
   }
 
   get memory(): Plan["memory"] {
-    return { weights: this.#weights.byteLength, kvPool: this.#pool.byteLength, scratch: 0 };
+    return {
+      weights: this.#weights.byteLength,
+      kvPool: this.#pool.byteLength,
+      scratch: 0,
+      swapped: this.#pool.swappedBytes,
+    };
   }
 
   get tensors(): readonly TensorInfo[] {
@@ -98,6 +106,8 @@ export class ReferencePlan implements Plan {
   #run(step: Step): StepResult {
     this.#checkAlive();
     this.#weights.checkComplete();
+    checkStep(step, this.#spec);
+    this.#moveBlocks(step);
     this.#enterSlots(step);
     const context: StepContext = {
       rows: step.rows.map((row) => this.#resolve(row)),
@@ -128,19 +138,14 @@ export class ReferencePlan implements Plan {
     return { tokens, logprobs: reports, scores };
   }
 
-  #enterSlots({ slotResets, blockTableEntries, rows, samples, scores }: Step): void {
-    invariant(
-      rows.length >= 1 && rows.length <= this.maxRows,
-      `A step has ${rows.length} rows; 1 to ${this.maxRows} are allowed.`,
-    );
-    const numLogits = samples.length + scores.length;
-    const { maxSequences } = this.#spec;
-    invariant(
-      numLogits <= maxSequences,
-      `A step wants the logits of ${numLogits} rows; ${maxSequences} is the most.`,
-    );
+  #moveBlocks({ swapOuts, swapIns, copies }: Step): void {
+    for (const swap of swapOuts) this.#pool.swapOut(swap);
+    for (const swap of swapIns) this.#pool.swapIn(swap);
+    for (const copy of copies) this.#pool.copy(copy);
+  }
+
+  #enterSlots({ slotResets, blockTableEntries, samples }: Step): void {
     for (const { slot, sampling, promptTokens, outputTokens } of slotResets) {
-      invariant(slot < maxSequences, `Slot ${slot} does not exist.`);
       this.#pool.resetSlot(slot);
       const output = new Map<number, number>();
       for (const token of outputTokens) output.set(token, (output.get(token) ?? 0) + 1);
@@ -152,6 +157,14 @@ export class ReferencePlan implements Plan {
       });
     }
     for (const { slot, index, block } of blockTableEntries) this.#pool.setBlock(slot, index, block);
+    const sampled = new Set<number>();
+    for (const { slot } of samples) {
+      invariant(
+        !sampled.has(slot) || !usesPenalties(this.#slot(slot).sampling),
+        `Slot ${slot} counts tokens for its penalties and has several samples in a step.`,
+      );
+      sampled.add(slot);
+    }
   }
 
   #resolve(row: StepRow): StepRow {

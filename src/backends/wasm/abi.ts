@@ -19,7 +19,7 @@ export const control = {
 /** Counts of the step that runs: byte addresses of words, read by kernels. */
 export const step = {
   ROWS: 256,
-  /** Rows whose logits are wanted: samples, then scores. */
+  /** Distinct rows whose logits are wanted. */
   LOGITS: 260,
   ITEMS: 264,
   MERGES: 268,
@@ -54,6 +54,15 @@ export const TILE_ROWS = 8;
 
 /** Words of a row of the step: see engine's StepRow; tokens are ids here. */
 export const rowWords = { SLOT: 0, TOKEN: 1, POSITION: 2, KV_SLOT: 3, BYTES: 16 } as const;
+
+/** Between entries of the list of rows whose logits are wanted; the first word is the row. */
+export const LOGITS_ROW_BYTES = 16;
+
+/**
+ * A sample or score of the step. LOGITS counts the distinct rows whose logits are wanted: several
+ * samples may be drawn from one. SLOT and POSITION (of the token to be sampled) are the samples' only.
+ */
+export const sampleWords = { LOGITS: 0, SLOT: 1, POSITION: 2, BYTES: 16 } as const;
 
 /** A piece of attention: one row's query heads over one range of positions. */
 export const itemWords = { ROW: 0, FIRST: 1, END: 2, PARTIAL: 3, BYTES: 16 } as const;

@@ -4,10 +4,11 @@ import type { Arena } from "./arena.ts";
 import { DIM_GROUP, MAX_HEAD_DIM, UNIT_SLOTS } from "./attentionAbi.ts";
 
 /** K and V of all blocks: [layer][block][kvHead][unit], see UNIT_SLOTS. */
-interface KvPoolLayout {
+export interface KvPoolLayout {
   /** Byte address of each layer's part. */
   readonly layers: readonly number[];
-  /** Bytes of a block in one layer. */
+  readonly numBlocks: number;
+  /** Bytes of a block in one layer, where its K and V lie together. */
   readonly blockBytes: number;
   /** Bytes of all layers. */
   readonly byteLength: number;
@@ -38,5 +39,5 @@ export function layOutKvPool(spec: KvPoolSpec, arena: Arena): KvPoolLayout {
   const layers = Array.from({ length: numLayers }, () =>
     arena.reserve("kv pool", numBlocks * blockBytes),
   );
-  return { layers, blockBytes, byteLength: numLayers * numBlocks * blockBytes };
+  return { layers, numBlocks, blockBytes, byteLength: numLayers * numBlocks * blockBytes };
 }

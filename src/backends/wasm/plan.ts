@@ -2,9 +2,12 @@ import { SAMPLED_TOKEN, type Step, type StepHandle, type StepResult } from "../.
 import { invariant, QuireError } from "../../errors.ts";
 import type { TensorInfo } from "../../weights/tensorType.ts";
 import type { Plan } from "../ops.ts";
-import { rowWords, step as stepWords } from "./abi.ts";
+import { rowWords, sampleWords, step as stepWords } from "./abi.ts";
+import type { MemoryNeed } from "./memory.ts";
+import { PoolMoves } from "./poolMoves.ts";
 import type { Recorder } from "./recorder.ts";
 import { fillRotations } from "./sincos.ts";
+import { writeSamples } from "./stepTables.ts";
 import type { Threads } from "./threads.ts";
 import { writeWorkList } from "./workList.ts";
 
@@ -19,23 +22,30 @@ export interface PlanParts {
 export class WasmPlan implements Plan {
   readonly numBlocks: number;
   readonly maxRows: number;
-  readonly memory: Plan["memory"];
+  readonly blockBytes: number;
   readonly tensors: readonly TensorInfo[];
+  readonly #need: MemoryNeed;
   readonly #lastTokens = new Map<number, number>();
-  #live: PlanParts | undefined;
-  #numLogits = 0; // rows of them, of the newest step
+  #live: (PlanParts & { readonly moves: PoolMoves }) | undefined;
+  #numPlaces = 0; // samples and scores of the newest step
   /** Set once a step failed half-way: the KV pool cannot be trusted any more. */
   #failure: unknown;
 
   constructor(parts: PlanParts, kernelNames: readonly string[]) {
     const { recorder, memory } = parts;
-    this.#live = parts;
+    const moves = new PoolMoves(recorder.kvPool, recorder.spec.numHostBlocks, memory);
+    this.#live = { ...parts, moves };
     this.numBlocks = recorder.spec.numBlocks;
     this.maxRows = recorder.maxRows;
-    this.memory = recorder.memory;
+    this.#need = recorder.memory;
+    this.blockBytes = moves.blockBytes;
     this.tensors = recorder.weights.tensors;
     recorder.program.bind(memory, kernelNames);
     recorder.sampler.bind(memory);
+  }
+
+  get memory(): Plan["memory"] {
+    return { ...this.#need, swapped: this.#live?.moves.hostBytes ?? 0 };
   }
 
   async writeRows(tensor: TensorInfo, rowStart: number, bytes: Uint8Array): Promise<void> {
@@ -54,37 +64,38 @@ export class WasmPlan implements Plan {
     const { recorder, memory } = this.#alive();
     const { vocabularySize } = recorder.spec;
     const { address, stride } = recorder.logits;
-    const all = new Float32Array(this.#numLogits * vocabularySize);
-    for (let i = 0; i < this.#numLogits; i++) {
-      all.set(
-        new Float32Array(memory.buffer, address + i * stride, vocabularySize),
-        i * vocabularySize,
-      );
+    const samples = new Int32Array(memory.buffer, recorder.tables.samples);
+    const all = new Float32Array(this.#numPlaces * vocabularySize);
+    for (let i = 0; i < this.#numPlaces; i++) {
+      const row = samples[(i * sampleWords.BYTES) / 4 + sampleWords.LOGITS]!;
+      const logits = new Float32Array(memory.buffer, address + row * stride, vocabularySize);
+      all.set(logits, i * vocabularySize);
     }
     return all;
   }
 
-  /** Ends the threads and lets go of the memory, which goes with its last reference. */
+  /** Ends the threads and lets go of the memory, which goes with its last reference, and of the host tier. */
   dispose(): void {
     this.#live?.threads.dispose();
     this.#live = undefined;
   }
 
   #run(step: Step): StepResult {
-    const { recorder, memory, threads } = this.#alive();
+    const { recorder, memory, threads, moves } = this.#alive();
     if (this.#failure !== undefined) throw this.#failure;
     const { weights, sampler, program } = recorder;
     weights.checkComplete();
     const counts = this.#writeStep(step, recorder, memory);
     sampler.prepare(step.samples, step.scores);
     program.prepare(counts, threads.count);
+    moves.run(step);
     try {
       threads.run(program.address, program.numCommands);
     } catch (error) {
       this.#failure = error;
       throw error;
     }
-    this.#numLogits = step.samples.length + step.scores.length;
+    this.#numPlaces = step.samples.length + step.scores.length;
     const result = sampler.readResults(step.samples, step.scores);
     for (const [i, { slot }] of step.samples.entries()) {
       this.#lastTokens.set(slot, result.tokens[i]!);
@@ -98,10 +109,10 @@ export class WasmPlan implements Plan {
       step.rows.length >= 1 && step.rows.length <= this.maxRows,
       `A step has ${step.rows.length} rows; 1 to ${this.maxRows} are allowed.`,
     );
-    const numLogits = step.samples.length + step.scores.length;
+    const numPlaces = step.samples.length + step.scores.length;
     invariant(
-      numLogits <= spec.maxSequences,
-      `A step wants the logits of ${numLogits} rows; ${spec.maxSequences} is the most.`,
+      numPlaces <= spec.maxSequences,
+      `A step has ${numPlaces} samples and scores; ${spec.maxSequences} is the most.`,
     );
     const words = new Int32Array(memory.buffer);
     sampler.resetSlots(step.slotResets);
@@ -118,17 +129,7 @@ export class WasmPlan implements Plan {
       words[at + rowWords.KV_SLOT] = kvSlot;
       at += rowWords.BYTES / 4;
     }
-    at = tables.samples / 4;
-    for (const { row, slot, position } of step.samples) {
-      words[at] = row;
-      words[at + 1] = slot;
-      words[at + 2] = position;
-      at += 4;
-    }
-    for (const { row } of step.scores) {
-      words[at] = row;
-      at += 4;
-    }
+    const logits = writeSamples(step, words, tables);
     const { frequencies, magnitude } = spec.rope;
     const rotations = new Float32Array(
       memory.buffer,
@@ -137,9 +138,9 @@ export class WasmPlan implements Plan {
     );
     fillRotations(rotations, step.rows, frequencies, magnitude);
     const { items, merges } = writeWorkList(step.rows, words, tables.items, tables.merges);
-    const counts = { rows: step.rows.length, logits: numLogits, items, merges };
+    const counts = { rows: step.rows.length, logits, items, merges };
     words[stepWords.ROWS / 4] = counts.rows;
-    words[stepWords.LOGITS / 4] = numLogits;
+    words[stepWords.LOGITS / 4] = logits;
     words[stepWords.ITEMS / 4] = items;
     words[stepWords.MERGES / 4] = merges;
     return counts;
@@ -152,7 +153,7 @@ export class WasmPlan implements Plan {
     return id;
   }
 
-  #alive(): PlanParts {
+  #alive() {
     if (this.#live !== undefined) return this.#live;
     throw new QuireError("disposed", "The plan was disposed.");
   }

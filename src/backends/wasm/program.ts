@@ -5,7 +5,7 @@ import type { Arena } from "./arena.ts";
 /** What a step has of each: the sizes of its commands. */
 export interface StepCounts {
   readonly rows: number;
-  /** Rows whose logits are wanted. */
+  /** Distinct rows whose logits are wanted. */
   readonly logits: number;
   readonly items: number;
   readonly merges: number;

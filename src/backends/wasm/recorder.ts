@@ -1,9 +1,9 @@
 import type { TensorInfo } from "../../weights/tensorType.ts";
 import type { Linear, PlanSpec } from "../ops.ts";
-import { rowWords, SCRATCH_BYTES, step, TILE_ROWS } from "./abi.ts";
+import { LOGITS_ROW_BYTES, rowWords, SCRATCH_BYTES, sampleWords, step, TILE_ROWS } from "./abi.ts";
 import type { Arena } from "./arena.ts";
 import { ATTEND, MERGE, ROPE } from "./attentionAbi.ts";
-import { layOutKvPool } from "./kvPool.ts";
+import { type KvPoolLayout, layOutKvPool } from "./kvPool.ts";
 import { EMBED, LINEAR, QUANTIZE } from "./linearAbi.ts";
 import {
   activationBytes,
@@ -36,7 +36,7 @@ interface Source {
   readonly stride: number;
   /** Address of the gain; normed only. */
   readonly gain?: number;
-  /** Only these rows, in the order of this table. */
+  /** Address of `StepTables.logitsRows`: only these rows, in this order. */
   readonly gather?: number;
 }
 
@@ -50,9 +50,9 @@ export class Recorder {
   /** A thread's scratch each, the caller's first. */
   readonly scratches: readonly number[];
   readonly tables: StepTables;
+  readonly kvPool: KvPoolLayout;
   readonly #context: BuilderContext;
   readonly #regions = new Map<string, number>();
-  readonly #layers: readonly number[];
   readonly #stream: number; // [maxRows][width] f32
   readonly #streamStride: number;
   #sampler: Sampler | undefined;
@@ -77,14 +77,15 @@ export class Recorder {
       arena.reserve("scratch", numRecords * bytes);
     this.tables = {
       rows: list(this.maxRows, rowWords.BYTES),
-      samples: list(maxSequences, 16),
+      samples: list(maxSequences, sampleWords.BYTES),
+      logitsRows: list(maxSequences, LOGITS_ROW_BYTES),
       items: list(maxItems(this.maxRows, maxContext), 16),
       merges: list(this.maxRows, 16),
       rotations: list(this.maxRows, rope.frequencies.length * 8),
       blockTables: list(maxSequences, tableBlocks * 4),
       tableBlocks,
     };
-    this.#layers = layOutKvPool(spec, arena).layers;
+    this.kvPool = layOutKvPool(spec, arena);
     this.#streamStride = spec.width * 4;
     this.#stream = this.#region("stream", this.#streamStride);
   }
@@ -100,7 +101,7 @@ export class Recorder {
     return this.#sampler!;
   }
 
-  /** [samples][stride bytes] */
+  /** [distinct rows of samples and scores][stride bytes] */
   get logits(): { readonly address: number; readonly stride: number } {
     return this.#logits;
   }
@@ -146,7 +147,7 @@ export class Recorder {
       outputStride: numHeads * headDim * 4,
       rowsTable: this.tables.rows,
       rotations: this.tables.rotations,
-      layer: this.#layers[layer]!,
+      layer: this.kvPool.layers[layer]!,
       numHeads,
       numKvHeads,
       headDim,
@@ -177,7 +178,7 @@ export class Recorder {
     const params = this.program.params(ATTEND, {
       queries: this.#region("queries", numHeads * headDim * 4),
       queryStride: numHeads * headDim * 4,
-      layer: this.#layers[layer]!,
+      layer: this.kvPool.layers[layer]!,
       numHeads,
       numKvHeads,
       headDim,
@@ -231,12 +232,12 @@ export class Recorder {
 
   sampleLogits(norm: TensorInfo, head: TensorInfo): void {
     const { maxSequences, vocabularySize } = this.spec;
-    const { samples } = this.tables;
+    const { samples, logitsRows } = this.tables;
     const stride = rowStride(vocabularySize);
     const address = this.arena.reserve("scratch", maxSequences * stride);
     this.#logits = { address, stride };
     const placed = this.weights.matrix([head]);
-    const source: Source = { ...this.#normed(norm), gather: samples };
+    const source: Source = { ...this.#normed(norm), gather: logitsRows };
     const records = this.#quantize(placed, source);
     this.#multiply(placed, records, { address, stride, add: false, isGathered: true, bias: 0 });
     this.#sampler = new Sampler(this.arena, this.program, {

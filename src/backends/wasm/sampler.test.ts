@@ -311,6 +311,23 @@ describe("sampling in WebAssembly", () => {
     }
   });
 
+  it("draws several samples of one row, and of one slot, as if each were alone", async () => {
+    const random = createRandom(23);
+    const rows = [0, 1, 2].map(() => randomLogits("normal", 5003, random));
+    const harness = await SamplerHarness.create(5003, 12);
+    const resets = [0, 1, 2, 3].map((slot) =>
+      resetOf(slot, { ...ON, topP: 0.9, logprobs: 3, seed: [slot, 5] }),
+    );
+    const samples = rows.flatMap((logits, row) =>
+      resets.map(({ slot }) => ({ slot, position: 7 + row, logits })),
+    );
+    const { tokens, logprobs } = harness.run(resets, samples, { numThreads: 3 });
+    const alone = samples.map((sample) => harness.run([], [sample]));
+    expect(tokens).toEqual(alone.map((one) => one.tokens[0]));
+    expect(logprobs).toEqual(alone.map((one) => one.logprobs[0]));
+    expect(new Set(tokens).size).toBeGreaterThan(4);
+  });
+
   it.each([
     ["the whole vocabulary", {}],
     ["top-p", { topP: 0.75 }],

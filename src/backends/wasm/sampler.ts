@@ -8,6 +8,7 @@ import type {
 } from "../../engine/step.ts";
 import { invariant, QuireError } from "../../errors.ts";
 import { createSlotState, slotFlags, slotWords } from "../slotRecord.ts";
+import { sampleWords } from "./abi.ts";
 import type { Arena } from "./arena.ts";
 import { floatBits, type Program } from "./program.ts";
 import { bestWords, CHUNK_TOKENS, reportWords, sampleParams, sumWords } from "./samplerAbi.ts";
@@ -15,11 +16,11 @@ import { bestWords, CHUNK_TOKENS, reportWords, sampleParams, sumWords } from "./
 export interface SamplerOptions {
   readonly maxSequences: number;
   readonly vocabularySize: number;
-  /** Address of f32 [places][logitsStride bytes]: the raw logits of the step's samples, then of its scores. */
+  /** Address of f32 [sampleWords.LOGITS][logitsStride bytes]: the raw logits of the step's samples and scores. */
   readonly logits: number;
   /** Bytes, a multiple of 16. What lies behind a row's last token is not looked at. */
   readonly logitsStride: number;
-  /** Address of the step's samples: records of four words {row, slot, position, 0}. */
+  /** Address of [places] sampleWords: the step's samples, then its scores. */
   readonly samples: number;
 }
 
@@ -213,7 +214,9 @@ export class Sampler {
       sum += floats[at + sumWords.SUM]! * Math.exp(floats[at + sumWords.FIRST_BEST]! - best);
     }
     const logSum = Math.log(sum);
-    const row = (this.#options.logits + place * this.#options.logitsStride) / 4;
+    const { logits, logitsStride, samples } = this.#options;
+    const logitsRow = words[(samples + place * sampleWords.BYTES) / 4 + sampleWords.LOGITS]!;
+    const row = (logits + logitsRow * logitsStride) / 4;
     const logprob = (id: number): number => floats[row + id]! - best - logSum;
     const tops = this.#tops / 4 + place * MAX_LOGPROBS;
     // Logits of NaN have no rank; their places hold no token.

@@ -23,13 +23,13 @@ export const reportWords = { NUM_TOP: 0, TOKEN: 1, BYTES: 8 } as const;
 export const NO_TOKEN = 0xffffffff;
 
 /**
- * One record for all sampling kernels. Places are the step's samples, then its scores: rows of logits.
+ * One record for all sampling kernels. Places are the step's samples, then its scores.
  */
 export const sampleParams = paramOffsets([
   "VOCABULARY",
   "CHUNKS", // of a sample: ceil(VOCABULARY / CHUNK_TOKENS)
-  "SAMPLES", // the step's {row, slot, position, 0}
-  "LOGITS", // f32 [places][LOGITS_STRIDE bytes]
+  "SAMPLES", // sampleWords [places]
+  "LOGITS", // f32 [sampleWords.LOGITS][LOGITS_STRIDE bytes]
   "LOGITS_STRIDE",
   "SLOT_RECORDS", // [slots][SLOT_WORDS]
   "TOKEN_STATE", // u32 [slots][TOKEN_STRIDE bytes]: IN_PROMPT | HAS_BIAS | output count

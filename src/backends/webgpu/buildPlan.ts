@@ -2,6 +2,8 @@ import { invariant, QuireError, throwIfAborted } from "../../errors.ts";
 import type { TensorInfo } from "../../weights/tensorType.ts";
 import type { Plan, PlanSpec } from "../ops.ts";
 import type { WeightArena } from "./arena.ts";
+import { copyDispatches } from "./blockCopies.ts";
+import { BlockSwaps } from "./blockSwaps.ts";
 import type { Dispatch } from "./dispatch.ts";
 import type { KernelCache } from "./kernel.ts";
 import { KvPool } from "./kvPool.ts";
@@ -78,8 +80,20 @@ export async function buildPlan(
       pool,
       scratch: buffer,
     };
-    const [dispatches, sampler] = await Promise.all([
+    const readback = new Readback(device);
+    cleanUp.push(() => readback.dispose());
+    const [copies, dispatches, swaps, sampler] = await Promise.all([
+      copyDispatches(kernels, stepBuffer.buffer, pool),
       Promise.all(pass.ops.map((op) => op(context))),
+      BlockSwaps.create({
+        device,
+        kernels,
+        pool,
+        numLayers: spec.numLayers,
+        numHostBlocks: spec.numHostBlocks,
+        limits,
+        readback,
+      }),
       Sampler.create({
         device,
         vocabularySize,
@@ -90,8 +104,7 @@ export async function buildPlan(
       }),
     ]);
     cleanUp.push(() => sampler.dispose());
-    const readback = new Readback(device);
-    cleanUp.push(() => readback.dispose());
+    cleanUp.push(() => swaps.dispose());
     await readback.calibrate();
     throwIfAborted(signal, "Loading the model");
     return new WebGpuPlan({
@@ -100,8 +113,9 @@ export async function buildPlan(
       pool,
       stepBuffer,
       sampler,
+      swaps,
       readback,
-      dispatches: dispatches.flat(),
+      dispatches: [...copies, ...dispatches.flat()],
       logits: buffer("logits"),
       vocabularySize,
       maxRows,

@@ -11,6 +11,9 @@ export interface Resource {
 /** Resources by binding number, all in group 0. */
 export type Resources = Readonly<Record<number, Resource>>;
 
+/** What the layout of a kernel's bind groups needs to know of its resources. */
+export type ResourceTypes = Readonly<Record<number, Pick<Resource, "type">>>;
+
 export function uniform(buffer: GPUBuffer, size: number): Resource {
   return { type: "uniform", binding: { buffer, size } };
 }
@@ -48,7 +51,7 @@ export class KernelCache {
    * The kernel of shaders/`shader`.wgsl with these constants; the types of `resources` make its layout.
    * Rejects with `internal` if the shader does not compile: the message has the compiler's.
    */
-  get(shader: string, constants: ShaderConstants, resources: Resources): Promise<Kernel> {
+  get(shader: string, constants: ShaderConstants, resources: ResourceTypes): Promise<Kernel> {
     const values = Object.entries(constants).map(([name, value]) => `${name}=${value}`);
     const key = `${shader} ${values.join(" ")}`;
     const known = this.#kernels.get(key);
@@ -90,7 +93,7 @@ export class KernelCache {
   async #compile(
     file: string,
     constants: ShaderConstants,
-    resources: Resources,
+    resources: ResourceTypes,
     label: string,
   ): Promise<Kernel> {
     const code = expandShader(file, constants);

@@ -3,6 +3,12 @@ import type { PlanSpec } from "../ops.ts";
 import { alignUp, BINDING_ALIGNMENT, type BufferLimits } from "./limits.ts";
 import { allocateOrUndefined } from "./outOfMemory.ts";
 
+/** Layers of the pool that one kernel can see, for what moves whole blocks. */
+export interface PoolWindow {
+  readonly binding: GPUBufferBinding;
+  readonly numLayers: number;
+}
+
 /**
  * K and V of all blocks: [layer][block][K|V][kvHead][slot][headDim], f16 pairs or f32. Each layer is a window
  * of a buffer, so the binding limit bounds a layer and not the pool; layers that do not fit one buffer go on
@@ -11,23 +17,31 @@ import { allocateOrUndefined } from "./outOfMemory.ts";
 export class KvPool {
   readonly numBlocks: number;
   readonly byteLength: number;
+  /** Bytes of a block in one layer: a multiple of 128, as heads have a multiple of 4 dimensions. */
+  readonly layerBlockBytes: number;
+  /** Bytes from a layer to the next within a window. */
+  readonly layerStride: number;
+  /** In the order of the layers. */
+  readonly windows: readonly PoolWindow[];
   readonly #slabs: readonly GPUBuffer[];
   readonly #layersPerSlab: number;
   readonly #layerBytes: number;
-  readonly #windowStride: number;
 
   private constructor(
     numBlocks: number,
     slabs: readonly GPUBuffer[],
     layersPerSlab: number,
-    layerBytes: number,
+    layerBlockBytes: number,
+    maxBindingBytes: number,
   ) {
     this.numBlocks = numBlocks;
+    this.layerBlockBytes = layerBlockBytes;
     this.#slabs = slabs;
     this.#layersPerSlab = layersPerSlab;
-    this.#layerBytes = layerBytes;
-    this.#windowStride = alignUp(layerBytes, BINDING_ALIGNMENT);
+    this.#layerBytes = numBlocks * layerBlockBytes;
+    this.layerStride = alignUp(this.#layerBytes, BINDING_ALIGNMENT);
     this.byteLength = slabs.reduce((sum, { size }) => sum + size, 0);
+    this.windows = slabs.flatMap((slab) => this.#windowsOf(slab, maxBindingBytes));
   }
 
   /**
@@ -36,7 +50,7 @@ export class KvPool {
    */
   static async create(device: GPUDevice, spec: PlanSpec, limits: BufferLimits): Promise<KvPool> {
     const elementBytes = spec.kvCacheDtype === "f16" ? 2 : 4;
-    const blockBytes = 2 * spec.numKvHeads * spec.blockSize * spec.headDim * elementBytes;
+    const blockBytes = 2 * spec.numKvHeads * spec.blockSize * spec.headDim * elementBytes; // in a layer
     const bindable = Math.floor(
       Math.min(limits.maxBindingBytes, limits.maxBufferBytes) / blockBytes,
     );
@@ -69,7 +83,9 @@ export class KvPool {
         }
         return buffers;
       });
-      if (slabs) return new KvPool(numBlocks, slabs, layersPerSlab, layerBytes);
+      if (slabs) {
+        return new KvPool(numBlocks, slabs, layersPerSlab, blockBytes, limits.maxBindingBytes);
+      }
       if (numBlocks === spec.minBlocks) {
         const bytes = layerBytes * spec.numLayers;
         throw new QuireError(
@@ -87,9 +103,23 @@ export class KvPool {
     const buffer = this.#slabs[Math.floor(index / this.#layersPerSlab)]!;
     return {
       buffer,
-      offset: (index % this.#layersPerSlab) * this.#windowStride,
+      offset: (index % this.#layersPerSlab) * this.layerStride,
       size: this.#layerBytes,
     };
+  }
+
+  /** As few windows of whole layers as bindings allow. */
+  #windowsOf(slab: GPUBuffer, maxBindingBytes: number): PoolWindow[] {
+    const layers = (slab.size - this.#layerBytes) / this.layerStride + 1;
+    const most = Math.floor((maxBindingBytes - this.#layerBytes) / this.layerStride) + 1;
+    const windows: PoolWindow[] = [];
+    for (let first = 0; first < layers; first += most) {
+      const numLayers = Math.min(most, layers - first);
+      const size = (numLayers - 1) * this.layerStride + this.#layerBytes;
+      const binding = { buffer: slab, offset: first * this.layerStride, size };
+      windows.push({ binding, numLayers });
+    }
+    return windows;
   }
 
   dispose(): void {

@@ -3,11 +3,18 @@ import { QuireError } from "../../errors.ts";
 import type { TensorInfo } from "../../weights/tensorType.ts";
 import type { Plan } from "../ops.ts";
 import type { WeightArena } from "./arena.ts";
+import type { BlockSwaps } from "./blockSwaps.ts";
 import type { Dispatch } from "./dispatch.ts";
 import type { KvPool } from "./kvPool.ts";
 import type { Readback } from "./readback.ts";
 import type { Sampler } from "./sampler.ts";
 import type { StepBuffer } from "./stepBuffer.ts";
+
+/**
+ * One waits in the queue while another runs, which hides the way of its result to the host and of the
+ * next step to the device; two more make up for results that are told late.
+ */
+const MAX_STEPS_IN_FLIGHT = 4;
 
 /** All that a plan runs on; `release` frees it. */
 export interface PlanParts {
@@ -16,6 +23,7 @@ export interface PlanParts {
   readonly pool: KvPool;
   readonly stepBuffer: StepBuffer;
   readonly sampler: Sampler;
+  readonly swaps: BlockSwaps;
   readonly readback: Readback;
   readonly dispatches: readonly Dispatch[];
   /** f32 [maxSequences][vocabularySize]. */
@@ -27,8 +35,10 @@ export interface PlanParts {
   readonly release: () => void;
 }
 
-/** A forward pass as a list of dispatches over static bind groups. A step creates nothing but its encoder. */
+/** A forward pass as a list of dispatches over static bind groups. A step that swaps nothing creates nothing but its encoder. */
 export class WebGpuPlan implements Plan {
+  /** The queue keeps what each step uploads and reads back in order. */
+  readonly maxStepsInFlight = MAX_STEPS_IN_FLIGHT;
   readonly #parts: PlanParts;
   #numLogits = 0; // rows of them, of the newest step
   #isDisposed = false;
@@ -45,16 +55,21 @@ export class WebGpuPlan implements Plan {
     return this.#parts.maxRows;
   }
 
+  get blockBytes(): number {
+    return this.#parts.swaps.blockBytes;
+  }
+
   get tensors(): readonly TensorInfo[] {
     return this.#parts.tensors;
   }
 
   get memory(): Plan["memory"] {
-    const { arena, pool, scratchBytes, sampler } = this.#parts;
+    const { arena, pool, scratchBytes, sampler, swaps } = this.#parts;
     return {
       weights: arena.byteLength,
       kvPool: pool.byteLength,
-      scratch: scratchBytes + sampler.byteLength,
+      scratch: scratchBytes + sampler.byteLength + swaps.byteLength,
+      swapped: swaps.swappedBytes,
     };
   }
 
@@ -64,10 +79,11 @@ export class WebGpuPlan implements Plan {
 
   submit(step: Step): StepHandle {
     if (this.#isDisposed) return { result: Promise.reject(disposed()) };
-    const { device, stepBuffer, sampler, readback, dispatches } = this.#parts;
+    const { device, stepBuffer, sampler, swaps, readback, dispatches } = this.#parts;
     this.#numLogits = step.samples.length + step.scores.length;
     sampler.resetSlots(step.slotResets);
     const counts = stepBuffer.write(step);
+    const swapped = swaps.submit(step.swapOuts, step.swapIns);
     const encoder = device.createCommandEncoder({ label: "step" });
     const pass = encoder.beginComputePass({ label: "step" });
     for (const dispatch of dispatches) dispatch(pass, counts);
@@ -76,12 +92,12 @@ export class WebGpuPlan implements Plan {
     const byteLength = sampler.resultByteLength(step);
     if (byteLength === 0) {
       device.queue.submit([encoder.finish()]);
-      return { result: this.#idle() };
+      return { result: this.#after(swapped, this.#idle()) };
     }
     const staging = readback.encode(encoder, sampler.results, byteLength);
     device.queue.submit([encoder.finish()]);
     const result = this.#read(staging, byteLength).then((bytes) => sampler.decode(step, bytes));
-    return { result };
+    return { result: this.#after(swapped, result) };
   }
 
   async readLogits(): Promise<Float32Array> {
@@ -106,6 +122,16 @@ export class WebGpuPlan implements Plan {
     return { tokens: [], logprobs: [], scores: [] };
   }
 
+  /** The step's result, not before its blocks are in host memory. */
+  async #after(
+    swapped: Promise<void> | undefined,
+    result: Promise<StepResult>,
+  ): Promise<StepResult> {
+    if (!swapped) return result;
+    const [done] = await Promise.all([result, this.#settled(swapped)]);
+    return done;
+  }
+
   #read(staging: GPUBuffer, byteLength: number): Promise<ArrayBuffer> {
     return this.#settled(this.#parts.readback.read(staging, byteLength));
   }
@@ -115,6 +141,7 @@ export class WebGpuPlan implements Plan {
       return await work;
     } catch (cause) {
       if (this.#isDisposed) throw disposed();
+      if (cause instanceof QuireError) throw cause;
       throw new QuireError(
         "device-lost",
         `The GPU did not finish a step: ${String(cause)}. Create the engine again.`,

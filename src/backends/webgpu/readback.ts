@@ -10,6 +10,8 @@ export class Readback {
   readonly #free: GPUBuffer[] = [];
   readonly #all: GPUBuffer[] = [];
   #mustNudge = false;
+  #numAwaited = 0; // while nudging helps
+  #isNudging = false;
 
   constructor(device: GPUDevice) {
     this.#device = device;
@@ -37,13 +39,22 @@ export class Readback {
 
   /** The copied bytes, once the submission that held the copy is done. */
   async read(staging: GPUBuffer, byteLength: number): Promise<ArrayBuffer> {
-    const mapped = staging.mapAsync(GPUMapMode.READ, 0, byteLength);
-    if (this.#mustNudge) await this.#nudgeUntil(mapped);
-    await mapped;
-    const bytes = staging.getMappedRange(0, byteLength).slice(0);
-    staging.unmap();
+    const bytes = await this.map(staging, byteLength, (mapped) => mapped.slice(0));
     this.#free.push(staging);
     return bytes;
+  }
+
+  /**
+   * What `take` makes of [0, byteLength) of a buffer that can be mapped for reading, once all that was
+   * submitted before is done. The bytes are there only while `take` runs.
+   */
+  async map<T>(buffer: GPUBuffer, byteLength: number, take: (bytes: ArrayBuffer) => T): Promise<T> {
+    const mapped = buffer.mapAsync(GPUMapMode.READ, 0, byteLength);
+    if (this.#mustNudge) await this.#nudgeUntil(mapped);
+    await mapped;
+    const taken = take(buffer.getMappedRange(0, byteLength));
+    buffer.unmap();
+    return taken;
   }
 
   /** Resolves when all that was submitted is done. */
@@ -72,15 +83,23 @@ export class Readback {
    * (https://bugzilla.mozilla.org/show_bug.cgi?id=1870699): so empty submissions keep it looking.
    */
   async #nudgeUntil(done: Promise<unknown>): Promise<void> {
-    let isDone = false;
     const finish = () => {
-      isDone = true;
+      this.#numAwaited -= 1;
     };
-    const finished = done.then(finish, finish);
-    while (!isDone) {
-      // Paced: submissions without a pause cost more processor time than the work they wait for.
-      await Promise.race([finished, new Promise((resolve) => setTimeout(resolve, NUDGE_MS))]);
-      if (!isDone) this.#device.queue.submit([this.#device.createCommandEncoder().finish()]);
+    this.#numAwaited += 1;
+    if (!this.#isNudging) void this.#nudge();
+    await done.then(finish, finish);
+  }
+
+  /** One pace for all that is waited for: submissions cost more processor time than the wait. */
+  async #nudge(): Promise<void> {
+    this.#isNudging = true;
+    while (this.#numAwaited > 0) {
+      await new Promise((resolve) => setTimeout(resolve, NUDGE_MS));
+      if (this.#numAwaited > 0) {
+        this.#device.queue.submit([this.#device.createCommandEncoder().finish()]);
+      }
     }
+    this.#isNudging = false;
   }
 }

@@ -17,6 +17,7 @@ export interface StepCounts {
   /** Samples and scores: rows whose logits are computed. */
   readonly logits: number;
   readonly items: number;
+  readonly copies: number;
   readonly entries: number;
   readonly merges: number;
 }
@@ -37,7 +38,7 @@ export function maxSplits(maxContext: number): number {
 
 /**
  * Turns a step into the words of one upload: header, rows, samples and scores as one list, attention items,
- * table entries, merges.
+ * table entries, merges, block copies.
  */
 export class StepBuffer {
   readonly buffer: GPUBuffer;
@@ -51,7 +52,7 @@ export class StepBuffer {
     this.#capacity = capacity;
     const items = maxRows * maxSplits(maxContext);
     const numWords =
-      HEADER_WORDS + maxRows * 8 + maxSequences * 4 + items * 4 + maxSequences * tableBlocks * 2;
+      HEADER_WORDS + maxRows * 8 + items * 4 + maxSequences * (4 + tableBlocks * 2 + 2);
     this.#words = new Uint32Array(numWords);
     this.buffer = device.createBuffer({
       label: "step",
@@ -68,6 +69,10 @@ export class StepBuffer {
     invariant(
       numLogits <= maxSequences,
       `A step wants the logits of ${numLogits} rows; ${maxSequences} is the most.`,
+    );
+    invariant(
+      step.copies.length <= maxSequences,
+      `A step copies ${step.copies.length} blocks; ${maxSequences} is the most.`,
     );
     const words = this.#words;
     let at = HEADER_WORDS;
@@ -107,12 +112,18 @@ export class StepBuffer {
     const mergesAt = at;
     at = this.#writeMerges(step.rows, at);
     const merges = (at - mergesAt) / 4;
+    const copiesAt = at;
+    for (const { source, target } of step.copies) {
+      words[at++] = source;
+      words[at++] = target;
+    }
 
     const counts = {
       rows: step.rows.length,
       samples: step.samples.length,
       logits: numLogits,
       items,
+      copies: step.copies.length,
       entries: step.blockTableEntries.length,
       merges,
     };
@@ -129,6 +140,8 @@ export class StepBuffer {
         merges,
         mergesAt,
         counts.logits,
+        counts.copies,
+        copiesAt,
       ],
       0,
     );

@@ -1,5 +1,6 @@
 import { MAX_LOGIT_BIAS } from "../../../engine/sampling.ts";
 import { slotFlags, slotWords } from "../../slotRecord.ts";
+import { sampleWords } from "../abi.ts";
 import { CHUNK_TOKENS, type sampleParams } from "../samplerAbi.ts";
 import type { FunctionBody } from "./emit.ts";
 import {
@@ -42,27 +43,35 @@ export interface SampleState {
 
 export function sampleState(
   k: FunctionBody,
-  { param }: SampleContext,
+  context: SampleContext,
   sample: Variable<"i32">,
 ): SampleState {
-  const entry = k.let(i32.add(param("SAMPLES"), i32.shl(sample, 4)));
-  const slot = k.let(i32.load(entry, 4));
+  const { param } = context;
+  const entry = k.let(i32.add(param("SAMPLES"), i32.mul(sample, sampleWords.BYTES)));
+  const slot = k.let(i32.load(entry, sampleWords.SLOT * 4));
   const record = k.let(
     i32.add(param("SLOT_RECORDS"), i32.mul(slot, i32.const(slotWords.SLOT_WORDS * 4))),
   );
   const row = (base: Value<"i32">, at: Int, stride: Int): Value<"i32"> =>
     i32.add(base, i32.mul(at, stride));
   return {
-    position: i32.load(entry, 8),
+    position: i32.load(entry, sampleWords.POSITION * 4),
     record,
     word: (name) => i32.load(record, slotWords[name] * 4),
     float: (name) => f32.load(record, slotWords[name] * 4),
     has: (flag) => i32.and(i32.load(record, slotWords.SLOT_FLAGS * 4), slotFlags[flag]),
-    logits: row(param("LOGITS"), sample, param("LOGITS_STRIDE")),
+    logits: logitsOf(context, sample),
     scaled: row(param("SCALED"), sample, param("TOKEN_STRIDE")),
     tokenState: row(param("TOKEN_STATE"), slot, param("TOKEN_STRIDE")),
     biases: row(param("BIASES"), slot, MAX_LOGIT_BIAS * 8),
   };
+}
+
+/** Address of the logits of a sample or a score, at token 0. */
+export function logitsOf({ param }: SampleContext, place: Variable<"i32">): Value<"i32"> {
+  const entry = i32.add(param("SAMPLES"), i32.mul(place, sampleWords.BYTES));
+  const row = i32.load(entry, sampleWords.LOGITS * 4);
+  return i32.add(param("LOGITS"), i32.mul(row, param("LOGITS_STRIDE")));
 }
 
 /** A chunk's tokens are first..end-1. */

@@ -8,6 +8,7 @@ import {
   chunkOf,
   forChunks,
   forTokens,
+  logitsOf,
   NO_VALUE,
   type SampleContext,
   storeBest,
@@ -21,12 +22,12 @@ export function defineLogprobKernels(): readonly Wasm[] {
 }
 
 /** A place's report, and the row of its logits. */
-function reportState(k: FunctionBody, { param }: SampleContext, place: Variable<"i32">) {
-  const record = k.let(i32.add(param("REPORTS"), i32.mul(place, reportWords.BYTES)));
+function reportState(k: FunctionBody, context: SampleContext, place: Variable<"i32">) {
+  const record = k.let(i32.add(context.param("REPORTS"), i32.mul(place, reportWords.BYTES)));
   return {
     numTop: i32.load(record, reportWords.NUM_TOP * 4),
     token: i32.load(record, reportWords.TOKEN * 4),
-    logits: i32.add(param("LOGITS"), i32.mul(place, param("LOGITS_STRIDE"))),
+    logits: logitsOf(context, place),
   };
 }
 

@@ -1,9 +1,11 @@
 import type { SlotReset, StepResult, StepScore } from "../../../engine/step.ts";
+import { LOGITS_ROW_BYTES, sampleWords } from "../abi.ts";
 import { defineSampleKernels } from "../kernels/sample.ts";
 import { Sampler } from "../sampler.ts";
+import { writeSamples } from "../stepTables.ts";
 import { KernelHarness } from "./kernelHarness.ts";
 
-/** A row whose logits are given instead of computed. */
+/** A sample whose logits are given instead of computed; samples of one array share a row of them. */
 export interface TestSample {
   readonly slot: number;
   readonly position: number;
@@ -23,12 +25,14 @@ export class SamplerHarness {
   readonly #logits: number;
   readonly #logitsStride: number;
   readonly #samples: number;
+  readonly #logitsRows: number;
 
   private constructor(vocabularySize: number, maxSequences: number) {
     const { arena, program } = this.#kernels;
     this.#logitsStride = 16 * Math.ceil(vocabularySize / 4 + 1);
     this.#logits = arena.reserve("logits", maxSequences * this.#logitsStride);
-    this.#samples = arena.reserve("samples", maxSequences * 16);
+    this.#samples = arena.reserve("samples", maxSequences * sampleWords.BYTES);
+    this.#logitsRows = arena.reserve("logits rows", maxSequences * LOGITS_ROW_BYTES);
     this.sampler = new Sampler(arena, program, {
       maxSequences,
       vocabularySize,
@@ -56,26 +60,28 @@ export class SamplerHarness {
     { scores = [], numThreads = 1 }: { scores?: readonly TestScore[]; numThreads?: number } = {},
   ): StepResult {
     const { sampler } = this;
-    const stepSamples = samples.map(({ slot, position }, row) => ({ row, slot, position }));
-    const stepScores: StepScore[] = scores.map(({ token, top }, i) => ({
-      row: samples.length + i,
+    const rows = [...new Set([...samples, ...scores].map(({ logits }) => logits))];
+    const stepSamples = samples.map(({ slot, position, logits }) => ({
+      row: rows.indexOf(logits),
+      slot,
+      position,
+    }));
+    const stepScores: StepScore[] = scores.map(({ token, top, logits }) => ({
+      row: rows.indexOf(logits),
       token,
       top,
     }));
     sampler.resetSlots(resets);
-    for (const [i, { logits }] of [...samples, ...scores].entries()) {
-      this.#kernels.float32(this.#logits + i * this.#logitsStride, logits.length).set(logits);
+    for (const [row, logits] of rows.entries()) {
+      this.#kernels.float32(this.#logits + row * this.#logitsStride, logits.length).set(logits);
     }
-    const table = this.#kernels.int32(this.#samples, samples.length * 4);
-    for (const [i, { row, slot, position }] of stepSamples.entries()) {
-      table.set([row, slot, position, 0], 4 * i);
-    }
+    // They meet the rows in their order, so that row i of the step has row i of the logits.
+    const tables = { samples: this.#samples, logitsRows: this.#logitsRows };
+    const step = { samples: stepSamples, scores: stepScores };
+    writeSamples(step, this.#kernels.int32(), tables);
     sampler.prepare(stepSamples, stepScores);
     // More rows than one: with one, a program is cut into fewer chunks.
-    this.#kernels.run(
-      { rows: samples.length + scores.length, logits: samples.length + scores.length },
-      numThreads,
-    );
+    this.#kernels.run({ rows: samples.length + scores.length, logits: rows.length }, numThreads);
     return sampler.readResults(stepSamples, stepScores);
   }
 }
