@@ -82,7 +82,8 @@ describe("prompt_logprobs", () => {
     const alone = await engine.completions.create({ prompt, max_tokens: 1, prompt_logprobs: 2 });
     const scores = alone.choices[0]!.prompt_logprobs;
     const warm = await engine.completions.create({ prompt, max_tokens: 1 });
-    expect(warm.usage.prompt_tokens_details.cached_tokens).toBe(32);
+    const { prompt_tokens, prompt_tokens_details } = warm.usage;
+    expect(prompt_tokens_details.cached_tokens).toBe(prompt_tokens - 1);
     for (const maxSequences of [1, 3, 16]) {
       const own = await create({ maxSequences });
       const ask = (tokens: number[], fields: object) =>

@@ -6,6 +6,7 @@ export type QuireErrorCode =
   | "context-overflow" // the prompt does not fit the context
   | "kv-pool-too-small" // the request could never fit the KV pool
   | "aborted" // an AbortSignal fired
+  | "deadline-exceeded" // the request's deadline_ms was over; `data.choices` holds what it had by then
   | "disposed" // the engine was disposed
   // The model file
   | "source-read" // bytes could not be read from the file, server or store
@@ -25,8 +26,19 @@ export type QuireErrorCode =
   | "worker-failed" // the worker crashed, was blocked, or did not answer
   | "internal"; // a bug in Quire
 
+/** A value of an error's data: JSON. */
+export type QuireErrorValue =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly QuireErrorValue[]
+  | QuireErrorData;
+
 /** Values that belong to an error, in units that its message names. Structured-cloneable. */
-export type QuireErrorData = Readonly<Record<string, string | number | boolean | null>>;
+export interface QuireErrorData {
+  readonly [name: string]: QuireErrorValue;
+}
 
 /** The one error class of Quire. `code` is stable; `message` is not. */
 export class QuireError extends Error {

@@ -7,6 +7,8 @@ import { Turn } from "./turn.ts";
 const RATE_WINDOW_MS = 10_000;
 
 export const TEMPERATURE = { min: 0, max: 2, step: 0.1, default: 0.7 } as const;
+/** Answers to a message, side by side. */
+export const NUM_ANSWERS = { max: 4, default: 1 } as const;
 export const MAX_TOKENS = { min: 1, max: 100_000, default: 512 } as const;
 
 /** One conversation and its settings. */
@@ -16,6 +18,8 @@ export class Chat {
   readonly system = signal("");
   readonly temperature = signal<number>(TEMPERATURE.default);
   readonly maxTokens = signal<number>(MAX_TOKENS.default);
+  /** Answers to the next message. */
+  readonly numAnswers = signal<number>(NUM_ANSWERS.default);
   readonly draft = signal("");
   readonly turns = signal<readonly Turn[]>([]);
   readonly isBusy = signal(false);
@@ -28,10 +32,16 @@ export class Chat {
     this.id = id;
   }
 
-  /** Asks the model and resolves when the answer has ended, however. A busy chat takes nothing. */
+  /**
+   * Asks the model and resolves when the answers have ended, however. A busy chat takes nothing. Of
+   * earlier answers among which nobody has chosen, the first is kept.
+   */
   async send(engine: QuireEngine, text: string): Promise<Turn | undefined> {
     if (this.isBusy.value || text.trim() === "") return undefined;
-    const turn = new Turn(text);
+    const turn = new Turn(text, this.numAnswers.value);
+    for (const earlier of this.turns.value) {
+      if (earlier.answers.value.length > 1 && earlier.kept) earlier.choose(earlier.kept);
+    }
     const messages = this.#messages(turn);
     this.turns.value = [...this.turns.value, turn];
     this.isBusy.value = true;
@@ -80,12 +90,13 @@ export class Chat {
     const system = this.system.value.trim();
     return [
       ...(system === "" ? [] : [{ role: "system", content: system } as const]),
-      ...this.turns.value
-        .filter((earlier) => earlier.isUsable)
-        .flatMap((earlier): ChatMessage[] => [
-          { role: "user", content: earlier.question },
-          { role: "assistant", content: earlier.answer.value.text },
-        ]),
+      ...this.turns.value.flatMap(({ question, kept }): ChatMessage[] => {
+        if (kept === undefined) return [];
+        return [
+          { role: "user", content: question },
+          { role: "assistant", content: kept.text },
+        ];
+      }),
       { role: "user", content: turn.question },
     ];
   }

@@ -34,7 +34,7 @@ export function ChatPanel({
         </button>
       </div>
       <ChatSettings chat={chat} />
-      <Transcript chat={chat} onRetry={(turn) => void demo.retry(chat, turn)} />
+      <Transcript chat={chat} demo={demo} />
       <Composer chat={chat} demo={demo} />
     </section>
   );

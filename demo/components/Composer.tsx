@@ -1,8 +1,10 @@
-import type { Chat } from "../chat/chat.ts";
+import { type Chat, NUM_ANSWERS } from "../chat/chat.ts";
 import type { Demo } from "../page/demo.ts";
 import { MessageField } from "./MessageField.tsx";
 
-/** Where a message is written; with the chat's stop button. */
+const ANSWER_COUNTS = Array.from({ length: NUM_ANSWERS.max }, (_, i) => i + 1);
+
+/** Where a message is written; with the chat's stop button, and how many answers are wanted. */
 export function Composer({ chat, demo }: { readonly chat: Chat; readonly demo: Demo }) {
   const isBusy = chat.isBusy.value;
   const canSend = !isBusy && demo.session.engine !== undefined && chat.draft.value.trim() !== "";
@@ -28,6 +30,19 @@ export function Composer({ chat, demo }: { readonly chat: Chat; readonly demo: D
         <button type="button" aria-disabled={!isBusy} onClick={() => chat.stop()}>
           Stop<span class="visually-hidden"> chat {chat.id}</span>
         </button>
+        <select
+          aria-label={`Answers to a message of chat ${chat.id}`}
+          value={chat.numAnswers.value}
+          onChange={(event) => {
+            chat.numAnswers.value = Number(event.currentTarget.value);
+          }}
+        >
+          {ANSWER_COUNTS.map((count) => (
+            <option key={count} value={count}>
+              {count === 1 ? "1 answer" : `${count} answers`}
+            </option>
+          ))}
+        </select>
       </div>
     </form>
   );

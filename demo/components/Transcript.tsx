@@ -1,19 +1,13 @@
 import { useLayoutEffect, useRef } from "preact/hooks";
 import type { Chat } from "../chat/chat.ts";
-import type { Turn } from "../chat/turn.ts";
+import type { Demo } from "../page/demo.ts";
 import { TurnView } from "./TurnView.tsx";
 
 /** Distance in pixels from the end within which new text keeps the end in view. */
 const NEAR_END_PX = 48;
 
 /** What was said in a chat. Follows the newest text unless the reader has scrolled away from it. */
-export function Transcript({
-  chat,
-  onRetry,
-}: {
-  readonly chat: Chat;
-  readonly onRetry: (turn: Turn) => void;
-}) {
+export function Transcript({ chat, demo }: { readonly chat: Chat; readonly demo: Demo }) {
   const log = useRef<HTMLDivElement>(null);
   const isAtEnd = useRef(true);
   const size = useRef("");
@@ -61,7 +55,14 @@ export function Transcript({
         </p>
       )}
       {turns.map((turn) => (
-        <TurnView key={turn.id} turn={turn} onGrow={followEnd} onRetry={() => onRetry(turn)} />
+        <TurnView
+          key={turn.id}
+          turn={turn}
+          isBusy={chat.isBusy.value}
+          onGrow={followEnd}
+          onRetry={() => void demo.retry(chat, turn)}
+          onChoose={(answer) => demo.choose(chat, turn, answer)}
+        />
       ))}
     </div>
   );

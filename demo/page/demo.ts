@@ -1,5 +1,6 @@
 import { effect, signal } from "@preact/signals";
 import { checkSupport, QuireError, type Support } from "quire";
+import type { Answer, AnswerState } from "../chat/answer.ts";
 import type { Chat } from "../chat/chat.ts";
 import { Chats } from "../chat/chats.ts";
 import type { Turn } from "../chat/turn.ts";
@@ -9,6 +10,14 @@ import { choiceOfUrl, type ModelChoice } from "../engine/modelChoice.ts";
 import { StoredModels } from "../engine/storedModels.ts";
 import type { Machine } from "../text/machineLine.ts";
 import { CHAT_COUNT, type PageOptions } from "./pageOptions.ts";
+
+/** How an answer ended, in a word. */
+const ENDS: Partial<Record<AnswerState, string>> = {
+  stop: "finished",
+  length: "cut off",
+  stopped: "stopped",
+  failed: "failed",
+};
 
 /** All that the page knows; components show it and call its methods. */
 export class Demo {
@@ -156,17 +165,21 @@ export class Demo {
     }
   }
 
+  /** Goes on with one of several answers: the message field is where. */
+  choose(chat: Chat, turn: Turn, answer: Answer): void {
+    if (chat.isBusy.value) return;
+    const count = turn.answers.value.length;
+    turn.choose(answer);
+    document.getElementById(`message-${chat.id}`)?.focus();
+    this.#announce(`Chat ${chat.id}: goes on with answer ${answer.number} of ${count}.`);
+  }
+
   #announceEnd(chat: Chat, turn: Turn | undefined): void {
-    const state = turn?.answer.value.state;
-    const word = {
-      stop: "finished",
-      length: "cut off",
-      stopped: "stopped",
-      failed: "failed",
-    } as const;
-    if (state !== undefined && state in word) {
-      this.#announce(`Chat ${chat.id}: answer ${word[state as keyof typeof word]}.`);
-    }
+    const [first, second] = turn?.answers.value ?? [];
+    if (first === undefined) return;
+    const word = ENDS[first.state];
+    if (second !== undefined) this.#announce(`Chat ${chat.id}: the answers have ended.`);
+    else if (word !== undefined) this.#announce(`Chat ${chat.id}: answer ${word}.`);
   }
 
   #announce(text: string): void {

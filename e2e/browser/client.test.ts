@@ -101,6 +101,41 @@ describe.each(BACKENDS)("%s in Chromium", (backend, facts) => {
     expect(steps).toBeLessThan(50);
   });
 
+  it("searches with beams and draws the best of several, the same beside other requests", async () => {
+    const { together, alone, late } = await page.evaluate(async () => {
+      const messages = [{ role: "user" as const, content: "What is this?" }];
+      const common = { messages, max_tokens: 8, ignore_eos: true, return_token_ids: true };
+      const ids = async (fields: object) => {
+        const { choices } = await engine.chat.completions.create({ ...common, ...fields });
+        return choices.map(({ token_ids, cumulative_logprob }) => ({
+          ids: token_ids!,
+          sum: cumulative_logprob,
+        }));
+      };
+      const asked = [
+        { use_beam_search: true, beam_width: 4, n: 2 },
+        { best_of: 4, n: 2, temperature: 1, seed: 1 },
+        { n: 3, temperature: 1, seed: 9 },
+        { temperature: 0, num_speculative_tokens: 4 },
+      ];
+      const together = await Promise.all(asked.map(ids));
+      const alone = [];
+      for (const fields of asked) alone.push(await ids(fields));
+      const late = await ids({ max_tokens: 8000, temperature: 0, deadline_ms: 300 }).catch(
+        ({ code, data }: Quire.QuireError) => ({ code, choices: data["choices"] as never[] }),
+      );
+      return { together, alone, late };
+    });
+    expect(together).toEqual(alone);
+    const [beams, best] = together;
+    for (const list of [beams!, best!]) {
+      expect(list).toHaveLength(2);
+      expect(list[0]!.sum).toBeGreaterThanOrEqual(list[1]!.sum!);
+      for (const { ids } of list) expect(ids).toHaveLength(8);
+    }
+    expect(late).toMatchObject({ code: "deadline-exceeded", choices: [{ index: 0 }] });
+  });
+
   it("ends the request of a stream that was dropped unread", async () => {
     const devtools = await page.context().newCDPSession(page);
     const busy = () =>

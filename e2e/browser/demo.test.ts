@@ -1,18 +1,28 @@
 import { Buffer } from "node:buffer";
-import type { Browser, BrowserContextOptions, Locator, Page } from "playwright";
+import type { Browser, Locator, Page } from "playwright";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { DEMO_FOLDER, ensureDemo } from "../../scripts/lib/build.mjs";
 import { makeParrotModel } from "../fixtures/parrotModel.ts";
 import { makeTinyModel } from "../fixtures/tinyModel.ts";
+import {
+  answers,
+  button,
+  chat,
+  contrast,
+  LOAD_MS,
+  layoutShift,
+  type OpenDemo,
+  openDemoAt,
+  overflow,
+  textOf,
+  untilReady,
+  untilState,
+} from "./demoPage.ts";
 import { openChromium, openSite, type Site } from "./site.ts";
 
 // The built demo with small models that say what they are told to, under a path of its own: nothing
 // in it may depend on being at a server's root.
 
-/** Software adapters compile pipelines slowly, and more so on a busy machine. */
-const LOAD_MS = 120_000;
-/** Chats share the processor with whatever else the machine does. */
-const ANSWER_MS = 60_000;
 /** Layout shift of the whole loading; 0.1 is what the web calls good. */
 const MAX_LAYOUT_SHIFT = 0.01;
 
@@ -57,56 +67,9 @@ afterAll(async () => {
   await site?.close();
 });
 
-interface OpenDemo {
-  readonly page: Page;
-  /** What the page complained about. */
-  readonly problems: string[];
-}
+/** WASM would reach the end of an answer before a test can stop it. */
+const openDemo = (query = "?backend=webgpu"): Promise<OpenDemo> => openDemoAt(browser, site, query);
 
-/** The demo in a context of its own. WASM would reach the end of an answer before a test can stop it. */
-async function openDemo(
-  query = "?backend=webgpu",
-  options: BrowserContextOptions = {},
-): Promise<OpenDemo> {
-  const context = await browser.newContext({
-    viewport: { width: 1280, height: 800 },
-    reducedMotion: "reduce",
-    ...options,
-  });
-  const page = await context.newPage();
-  page.setDefaultTimeout(ANSWER_MS);
-  const problems: string[] = [];
-  page.on("pageerror", (error) => problems.push(error.message));
-  page.on("console", (message) => {
-    if (message.type() === "error") problems.push(message.text());
-  });
-  await page.addInitScript(() => {
-    const shifts: number[] = [];
-    Object.assign(globalThis, { shifts });
-    new PerformanceObserver((list) => {
-      for (const entry of list.getEntries()) {
-        const { value, hadRecentInput } = entry as unknown as {
-          value: number;
-          hadRecentInput: boolean;
-        };
-        if (!hadRecentInput) shifts.push(value);
-      }
-    }).observe({ type: "layout-shift", buffered: true });
-  });
-  await page.goto(`${site.url}/demo/${query}`);
-  return { page, problems };
-}
-
-/** Waits until the engine can take messages. */
-async function untilReady(page: Page): Promise<void> {
-  await page.getByTestId("kv-blocks").waitFor({ timeout: LOAD_MS });
-}
-
-const chat = (page: Page, id: number): Locator =>
-  page.getByRole("region", { name: `Chat ${id}`, exact: true });
-const answers = (page: Page, id: number): Locator => chat(page, id).locator(".answer");
-const button = (at: Page | Locator, name: string | RegExp): Locator =>
-  at.getByRole("button", { name, exact: true });
 const modelButton = (page: Page): Locator => button(page, /^Model:/);
 
 /** Answers that go on until they are stopped. */
@@ -116,12 +79,6 @@ async function makeEndless(page: Page, ids: readonly number[]): Promise<void> {
     await chat(page, id).getByLabel("Most tokens").fill("8000");
   }
 }
-
-async function untilState(answer: Locator, state: string): Promise<void> {
-  await answer.and(answer.page().locator(`[data-state="${state}"]`)).waitFor();
-}
-
-const textOf = async (locator: Locator): Promise<string> => (await locator.textContent()) ?? "";
 
 describe("the demo", () => {
   let page: Page;
@@ -134,10 +91,7 @@ describe("the demo", () => {
       /^Software adapter \(google swiftshader\): WebGPU runs on the CPU here: slow · exact .* KV f16/,
     );
     expect(await textOf(modelButton(page))).toContain("parrot");
-    const shift = await page.evaluate(() =>
-      (globalThis as unknown as { shifts: number[] }).shifts.reduce((sum, one) => sum + one, 0),
-    );
-    expect(shift).toBeLessThan(MAX_LAYOUT_SHIFT);
+    expect(await layoutShift(page)).toBeLessThan(MAX_LAYOUT_SHIFT);
     expect(await textOf(page.locator("output.visually-hidden"))).toBe("parrot.gguf is ready.");
     expect(problems).toEqual([]);
   });
@@ -308,46 +262,20 @@ describe("the demo", () => {
     await answers(page, 2)
       .getByText(/\d tokens/)
       .waitFor();
-    const overflow = () =>
-      page.evaluate(() => {
-        const { scrollWidth, clientWidth } = document.documentElement;
-        const wide = [...document.querySelectorAll("body *")].filter((element) => {
-          const { right, width } = element.getBoundingClientRect();
-          return width > 1 && right > clientWidth + 0.5 && element.closest("pre, table") === null;
-        });
-        return { by: scrollWidth - clientWidth, wide: wide.map((element) => element.className) };
-      });
-    expect(await overflow()).toEqual({ by: 0, wide: [] });
-    const contrast = () =>
-      page.evaluate(() => {
-        const channels = (color: string) => (color.match(/[\d.]+/g) ?? []).slice(0, 3).map(Number);
-        const luminance = (color: string) => {
-          const [r, g, b] = channels(color).map((channel) => {
-            const part = channel / 255;
-            return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
-          }) as [number, number, number];
-          return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-        };
-        const ratio = (text: Element, ground: Element) => {
-          const a = luminance(getComputedStyle(text).color);
-          const b = luminance(getComputedStyle(ground).backgroundColor);
-          return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-        };
-        const [panel, html] = [document.querySelector(".chat")!, document.documentElement];
-        return [
-          ratio(document.querySelector(".prose")!, panel),
-          ratio(document.querySelector(".answer-foot")!, panel),
-          ratio(document.querySelector(".machine")!, html),
-          ratio(document.querySelector(".question")!, document.querySelector(".question")!),
-        ];
-      });
+    expect(await overflow(page)).toEqual({ by: 0, wide: [] });
+    const pairs = [
+      [".prose", ".chat"],
+      [".answer-foot", ".chat"],
+      [".machine", "html"],
+      [".question", ".question"],
+    ] as const;
     for (const colorScheme of ["dark", "light"] as const) {
       await page.emulateMedia({ colorScheme });
       // WCAG AA for text of this size.
-      expect(Math.min(...(await contrast()))).toBeGreaterThan(4.5);
+      expect(Math.min(...(await contrast(page, pairs)))).toBeGreaterThan(4.5);
     }
     await modelButton(page).click();
-    expect(await overflow()).toEqual({ by: 0, wide: [] });
+    expect(await overflow(page)).toEqual({ by: 0, wide: [] });
     await button(page.getByRole("dialog"), "Close").click();
     await page.setViewportSize({ width: 1280, height: 800 });
   });
@@ -477,6 +405,7 @@ describe("the demo with an address of its own", () => {
       expect(line).toMatch(/ · \d threads? · fast \(8-bit activations\) · KV f(16|32)$/);
       const title = await page.locator(".machine").getAttribute("title");
       expect(title).toMatch(/^(WebGPU offers only|It was asked for)/);
+      await chat(page, 1).getByLabel("Temperature").fill("0"); // else it may end earlier
       await chat(page, 1).getByLabel("Most tokens").fill("9");
       await page.getByLabel("Message to chat 1").fill("Hello");
       await page.getByLabel("Message to chat 1").press("Enter");

@@ -110,6 +110,57 @@ describe("SmolLM2 on WASM in Chromium", () => {
     expect(rows).toBeLessThan(text + 4 * 64);
   });
 
+  it("a second turn finds the first one's prompt and answer in the pool, however it ended", async () => {
+    const page = await openEngine({});
+    const turns = await page.evaluate(async () => {
+      const ask = async (question: string, fields: object, stopAfter?: number) => {
+        const messages: Quire.ChatMessage[] = [{ role: "user", content: question }];
+        const params = { messages, temperature: 1, seed: 11, ...fields };
+        const stream = await engine.chat.completions.create({
+          ...params,
+          stream: true,
+          return_token_ids: true,
+        });
+        let text = "";
+        const ids: number[] = [];
+        let reason: string | null = null;
+        for await (const { choices } of stream) {
+          text += choices[0]!.delta.content ?? "";
+          ids.push(...choices[0]!.token_ids!);
+          reason = choices[0]!.finish_reason;
+          // Not within a character, of which the text has nothing yet.
+          if (ids.length >= (stopAfter ?? Infinity) && choices[0]!.delta.content) break;
+        }
+        messages.push({ role: "assistant", content: text });
+        messages.push({ role: "user", content: "Are you sure?" });
+        const { usage } = await engine.chat.completions.create({ ...params, max_tokens: 1 });
+        const canonical = await engine.tokenize(text);
+        const first = await engine.chat.completions.create({
+          ...params,
+          messages: messages.slice(0, 1),
+          max_tokens: 1,
+        });
+        return {
+          reason,
+          isCanonical: String(canonical) === String(ids),
+          firstTurn: first.usage.prompt_tokens + ids.length,
+          cached: usage.prompt_tokens_details.cached_tokens,
+        };
+      };
+      return [
+        await ask("What is 2 + 2? One word.", { max_tokens: 200 }),
+        await ask("Say hello.", { max_tokens: 200, temperature: 0 }),
+        await ask("Tell me about rain in the mountains.", { max_tokens: 200 }, 40),
+      ];
+    });
+    await page.close();
+    console.info(turns);
+    expect(turns.map(({ reason }) => reason)).toEqual(["length", "stop", null]);
+    expect(turns[0]!.isCanonical).toBe(false);
+    // The last token's keys and values are computed only where another token follows.
+    for (const { cached, firstTurn } of turns) expect(cached).toBeGreaterThanOrEqual(firstTurn - 1);
+  });
+
   it("eight chats never block the page for long, and cost nothing when they are over", async () => {
     const blank = await openPageAt(browser, `${site.url}/blank.html`);
     await blank.page.waitForTimeout(2000);

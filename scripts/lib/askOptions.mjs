@@ -2,6 +2,9 @@ import { readFileSync } from "node:fs";
 import { UsageError } from "./errors.mjs";
 import { parseFlags } from "./flags.mjs";
 
+/** Widest beam search of the engine. */
+const MAX_BEAMS = 10;
+
 export const ASK_FLAGS = /** @satisfies {Record<string, import("./flags.mjs").Flag>} */ (
   /** @type {const} */ ({
     messages: { type: "string", value: "FILE", help: "JSON: a list of conversations" },
@@ -11,7 +14,12 @@ export const ASK_FLAGS = /** @satisfies {Record<string, import("./flags.mjs").Fl
     "top-p": { type: "number", min: 0, above: true, max: 1, help: "nucleus sampling (1)" },
     seed: { type: "integer", min: 0, help: "conversation i uses seed + i" },
     n: { type: "integer", min: 1, max: 128, help: "answers a conversation (1)" },
-    beams: { type: "integer", missing: "beam search is not built yet.", help: "beam search" },
+    beams: {
+      type: "integer",
+      min: 1,
+      max: MAX_BEAMS,
+      help: "beam search of this width instead of sampling",
+    },
     backend: { type: "choice", choices: ["auto", "webgpu", "wasm"], help: "(auto)" },
     precision: { type: "choice", choices: ["exact", "fast"], help: "(wasm: fast, webgpu: exact)" },
     kv: { type: "choice", choices: ["f16", "f32"], help: "keys and values (f16)" },
@@ -87,12 +95,34 @@ export function parseAsk(argv) {
     requests: conversations.map((messages, i) => ({
       messages: /** @type {AskJob["requests"][number]["messages"]} */ (messages),
       max_tokens: values["max-tokens"] ?? 128,
-      temperature: values.temperature ?? 0,
-      top_p: values["top-p"] ?? 1,
-      n: values.n ?? 1,
-      ...(values.seed === undefined ? {} : { seed: values.seed + i }),
+      ...readSampling(values, i),
     })),
   };
+}
+
+/**
+ * How the answers of conversation `i` are found.
+ * @param {{ temperature: number | undefined, "top-p": number | undefined, seed: number | undefined, n: number | undefined, beams: number | undefined }} values
+ * @param {number} i
+ * @returns {Pick<AskJob["requests"][number], "temperature" | "top_p" | "seed" | "n" | "use_beam_search" | "beam_width">}
+ */
+function readSampling({ temperature = 0, "top-p": topP = 1, seed, n = 1, beams }, i) {
+  const sampling = { temperature, top_p: topP, n };
+  if (beams === undefined) return seed === undefined ? sampling : { ...sampling, seed: seed + i };
+  if (n > beams)
+    throw new UsageError(`--n ${n} is not supported with --beams ${beams}: at most ${beams}.`);
+  for (const [flag, value, only] of /** @type {const} */ ([
+    ["temperature", temperature, 0],
+    ["top-p", topP, 1],
+    ["seed", seed, undefined],
+  ])) {
+    if (value === only) continue;
+    const valid = only === undefined ? "leave it out" : `valid: ${only}`;
+    throw new UsageError(
+      `--${flag} ${value} is not supported with --beams, which draws nothing: ${valid}.`,
+    );
+  }
+  return { ...sampling, use_beam_search: true, beam_width: beams };
 }
 
 /**

@@ -73,6 +73,17 @@ describe("parseAsk", () => {
     ]);
   });
 
+  test("--beams is a beam search of that width, with --n answers", () => {
+    const search = { use_beam_search: true, beam_width: 4, temperature: 0, top_p: 1 };
+    expect(parse(..."x --beams 4".split(" ")).requests).toMatchObject([{ ...search, n: 1 }]);
+    const all = parse(..."x y --beams 4 --n 3 --temperature 0 --top-p 1".split(" ")).requests;
+    expect(all).toMatchObject([
+      { ...search, n: 3 },
+      { ...search, n: 3 },
+    ]);
+    expect(parse("x", "--n", "3").requests[0]).not.toHaveProperty("use_beam_search");
+  });
+
   test("hands the pool's options to the engine", () => {
     const { engine } = parse(
       ..."x --kv f32 --kv-blocks 9 --block-size 32 --max-sequences 3 --precision exact".split(" "),
@@ -104,7 +115,12 @@ describe("parseAsk", () => {
     [["x", "--backend", "webgpu", "--threads", "2"], /--threads is not offered.*auto, wasm/],
     [["x", "--backend", "webgpu", "--simd", "plain"], /--simd is not offered.*auto, wasm/],
     [["x", "--precision", "half"], /Valid: exact, fast/],
-    [["x", "--beams", "2"], /beam search is not built yet/],
+    [["x", "--beams", "0"], /--beams 0 is not supported. Valid: a whole number from 1 to 10/],
+    [["x", "--beams", "11"], /from 1 to 10/],
+    [["x", "--beams", "2", "--n", "3"], /--n 3 is not supported with --beams 2: at most 2/],
+    [["x", "--beams", "2", "--temperature", "0.5"], /--temperature 0.5.*--beams.*valid: 0/],
+    [["x", "--beams", "2", "--top-p", "0.5"], /--top-p 0.5.*--beams.*valid: 1/],
+    [["x", "--beams", "2", "--seed", "0"], /--seed 0.*--beams.*leave it out/],
     [["x", "--threads", "0"], /from 1 to 64/],
     [["x", "--threads", "2.5"], /a whole number/],
     [["x", "--simd", "relaxed"], /Valid: auto, plain/],

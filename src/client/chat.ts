@@ -1,5 +1,6 @@
 import type {
   GenerateRequest,
+  SequenceFinish,
   WireChatMessage,
   WireLogprob,
   WireTokenText,
@@ -109,6 +110,7 @@ async function collect(
     if (finish !== undefined) {
       target.finish_reason = finish.reason;
       target.stop_reason = finish.stop;
+      Object.assign(target, logprobOf(finish));
     }
   });
   return { choices, usage: completionUsage(generation.usage), ...prompt };
@@ -143,7 +145,7 @@ function createChunkShape(
             },
             logprobs: logprobs === undefined ? null : chatLogprobs(logprobs),
             finish_reason: finish?.reason ?? null,
-            ...(finish === undefined ? {} : { stop_reason: finish.stop }),
+            ...(finish === undefined ? {} : { stop_reason: finish.stop, ...logprobOf(finish) }),
             ...(options.returnTokenIds ? { token_ids: [...tokens] } : {}),
           },
         ],
@@ -169,6 +171,11 @@ export function completionUsage(usage: WireUsage): CompletionUsage {
     total_tokens: promptTokens + completionTokens,
     prompt_tokens_details: { cached_tokens: cachedTokens },
   };
+}
+
+/** vLLM's field of a choice, where the engine has it. */
+export function logprobOf({ cumulativeLogprob }: SequenceFinish): { cumulative_logprob?: number } {
+  return cumulativeLogprob === undefined ? {} : { cumulative_logprob: cumulativeLogprob };
 }
 
 function chatLogprobs(logprobs: readonly WireLogprob[]): ChatLogprobs {

@@ -4,7 +4,7 @@ import type {
   WireLogprob,
   WirePromptLogprob,
 } from "../worker/protocol.ts";
-import { completionUsage } from "./chat.ts";
+import { completionUsage, logprobOf } from "./chat.ts";
 import type { WorkerConnection } from "./connection.ts";
 import { Generation } from "./generation.ts";
 import { promptLogprobsOf } from "./promptLogprobs.ts";
@@ -94,6 +94,7 @@ async function collect(
     if (finish !== undefined) {
       target.finish_reason = finish.reason;
       target.stop_reason = finish.stop;
+      Object.assign(target, logprobOf(finish));
     }
   });
   return choices;
@@ -134,7 +135,7 @@ function createChunkShape(
             logprobs: logprobs === undefined ? null : completionLogprobs(logprobs),
             ...(prompt === undefined ? {} : { prompt_logprobs: promptLogprobsOf(prompt) }),
             finish_reason: finish?.reason ?? null,
-            ...(finish === undefined ? {} : { stop_reason: finish.stop }),
+            ...(finish === undefined ? {} : { stop_reason: finish.stop, ...logprobOf(finish) }),
             ...(options.returnTokenIds ? { token_ids: [...tokens] } : {}),
           },
         ],

@@ -1,9 +1,10 @@
 import { QuireError } from "../errors.ts";
-import type { EngineStats, LoadedModel } from "../worker/protocol.ts";
+import type { EngineEvent, EngineStats, LoadedModel } from "../worker/protocol.ts";
 import { createChatCompletions } from "./chat.ts";
 import { createCompletions } from "./completions.ts";
 import type { WorkerConnection } from "./connection.ts";
 import { checkTokenIds } from "./samplingFields.ts";
+import { readName } from "./schedulingFields.ts";
 import type { ChatCompletions, Completions, ModelInfo, QuireEngine } from "./types.ts";
 import { invalidField, wellFormed } from "./validate.ts";
 
@@ -47,6 +48,20 @@ export class ClientEngine implements QuireEngine {
 
   stats(): Promise<EngineStats> {
     return this.#connection.call((control) => control.stats());
+  }
+
+  events(): Promise<readonly EngineEvent[]> {
+    return this.#connection.call((control) => control.events());
+  }
+
+  async endSession(session: string): Promise<void> {
+    const name = readName({ session }, "session");
+    if (name === undefined) throw invalidField("session", session, "a text");
+    return this.#connection.call((control) => control.endSession(name));
+  }
+
+  resetPrefixCache(): Promise<boolean> {
+    return this.#connection.call((control) => control.resetPrefixCache());
   }
 
   dispose(): Promise<void> {

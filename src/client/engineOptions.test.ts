@@ -52,6 +52,15 @@ describe("what computes", () => {
   });
 });
 
+test("swapBytes may be nothing at all", () => {
+  expect(readRequest({}).swapBytes).toBeUndefined();
+  expect(readRequest({ swapBytes: 0 }).swapBytes).toBe(0);
+  expect(readRequest({ swapBytes: 2 ** 32 }).swapBytes).toBe(2 ** 32);
+  for (const swapBytes of [-1, 1.5, "1", Number.NaN]) {
+    expect(() => readRequest({ swapBytes })).toThrow(/`swapBytes`.*integer from 0/);
+  }
+});
+
 describe("worker", () => {
   const makeWorker = () => ({ postMessage: () => {}, terminate: () => {} });
 

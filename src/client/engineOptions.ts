@@ -36,6 +36,7 @@ const ENGINE_FIELDS = new Set([
   "kvCacheDtype",
   "blockSize",
   "maxSequences",
+  "swapBytes",
   "worker",
   "workerTimeoutMs",
   "signal",
@@ -85,6 +86,7 @@ export function readEngineOptions(value: unknown): ParsedOptions {
       kvCacheDtype: readChoice(fields, "kvCacheDtype", ["f16", "f32"]) ?? "f16",
       blockSize: readChoice(fields, "blockSize", [8, 16, 32]) ?? 16,
       maxSequences: readNumber(fields, "maxSequences", sequences) ?? DEFAULT_MAX_SEQUENCES,
+      swapBytes: readNumber(fields, "swapBytes", { ...size, min: 0 }),
     },
   };
 }

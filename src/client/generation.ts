@@ -8,6 +8,14 @@ export interface ChoiceDelta extends Omit<SequenceDelta, "requestId" | "usage"> 
   readonly choice: number;
 }
 
+/** What has come of a choice, for the data of the error that a deadline ends it with. */
+interface ChoiceSoFar {
+  text: string;
+  readonly tokens: number[];
+  /** Null where it has not ended by itself. */
+  finishReason: string | null;
+}
+
 /**
  * One call of `create` under way: its requests (one a prompt) and the deltas that have arrived and
  * are not read yet. One reader. It never makes the worker wait.
@@ -19,6 +27,8 @@ export class Generation {
   readonly #onSignal = () => this.abort(this.#signal?.reason);
   readonly #queue: ChoiceDelta[] = [];
   #usage: WireUsage = { promptTokens: 0, completionTokens: 0, cachedTokens: 0 };
+  /** What each choice has so far; kept where a deadline may end it. */
+  readonly #soFar: ChoiceSoFar[] = [];
   #unaccepted = 0;
   #unfinished = 0;
   #error: QuireError | undefined;
@@ -37,6 +47,9 @@ export class Generation {
     this.#unfinished = requests.length;
     requests.forEach((request, promptIndex) => {
       const sink = this.#createSink(promptIndex * request.n);
+      for (let i = 0; i < request.n && request.deadlineMs !== undefined; i++) {
+        this.#soFar.push({ text: "", tokens: [], finishReason: null });
+      }
       this.#requestIds.push(connection.submit(request, sink));
     });
     signal?.addEventListener("abort", this.#onSignal);
@@ -56,9 +69,9 @@ export class Generation {
   /** The next delta; undefined after the last. Throws `aborted` after an abort, or the failure. */
   async next(): Promise<ChoiceDelta | undefined> {
     for (;;) {
-      if (this.#error !== undefined) throw this.#error;
       const delta = this.#queue.shift();
       if (delta !== undefined) return delta;
+      if (this.#error !== undefined) throw this.#error;
       if (this.#unfinished === 0) return undefined;
       await this.#news();
     }
@@ -67,6 +80,7 @@ export class Generation {
   /** Ends the requests that have not ended and drops what is unread. No effect after the end was read. */
   abort(reason?: unknown): void {
     if (this.#unfinished === 0 && this.#queue.length === 0) return;
+    this.#queue.length = 0;
     this.#fail(abortedError(reason));
   }
 
@@ -77,12 +91,24 @@ export class Generation {
         this.#wake();
       },
       delta: ({ requestId: _, usage, ...delta }) => {
-        this.#queue.push({ ...delta, choice: firstChoice + delta.index });
+        this.#take({ ...delta, choice: firstChoice + delta.index });
         if (usage !== undefined) this.#finishOne(usage);
         this.#wake();
       },
-      failed: (error) => this.#fail(error),
+      failed: (error) => {
+        if (error.code === "deadline-exceeded") this.#failLate(error);
+        else this.#fail(error);
+      },
     };
+  }
+
+  #take(delta: ChoiceDelta): void {
+    this.#queue.push(delta);
+    const choice = this.#soFar[delta.choice];
+    if (choice === undefined) return;
+    choice.text += delta.text;
+    choice.tokens.push(...delta.tokens);
+    choice.finishReason = delta.finish?.reason ?? null;
   }
 
   #finishOne(usage: WireUsage): void {
@@ -96,10 +122,20 @@ export class Generation {
     if (this.#unfinished === 0) this.#release();
   }
 
-  #fail(error: QuireError): void {
+  /** What came in time is still read; then the error, which holds it too. */
+  #failLate({ code, message, data, cause }: QuireError): void {
+    const choices = this.#soFar.map(({ text, tokens, finishReason }, index) => {
+      return { index, text, token_ids: tokens, finish_reason: finishReason };
+    });
+    const late = new QuireError(code, message, { ...data, choices }, { cause });
+    this.#fail(late, this.#queue.splice(0));
+  }
+
+  /** `unread`: what is read before the error is thrown. */
+  #fail(error: QuireError, unread: readonly ChoiceDelta[] = []): void {
     if (this.#error !== undefined) return;
     this.#error = error;
-    this.#queue.length = 0;
+    this.#queue.splice(0, this.#queue.length, ...unread);
     this.#unfinished = 0;
     this.#release();
     for (const id of this.#requestIds) this.#connection.abort(id);

@@ -4,6 +4,8 @@ import {
   MAX_LOGPROBS,
   type SamplingParams,
 } from "../worker/protocol.ts";
+import { readScheduling, SCHEDULING_FIELDS } from "./schedulingFields.ts";
+import { readSearch, SEARCH_FIELDS, wantsBeams } from "./searchFields.ts";
 import {
   checkNumber,
   type Fields,
@@ -46,6 +48,8 @@ export const COMMON_FIELDS = [
   "stream",
   "stream_options",
   "signal",
+  ...SEARCH_FIELDS,
+  ...SCHEDULING_FIELDS,
 ] as const;
 
 /** What `create` needs besides the worker's requests. */
@@ -86,14 +90,17 @@ export function readSettings(fields: Fields, logprobs: number | undefined): Requ
   const promptLogprobs = readLogprobCount(fields, "prompt_logprobs");
   // Without an answer something must be asked about the prompt.
   const leastTokens = promptLogprobs === undefined ? 1 : 0;
+  const n = readNumber(fields, "n", { min: 1, max: MAX_CHOICES, integer: true }) ?? 1;
   return {
-    n: readNumber(fields, "n", { min: 1, max: MAX_CHOICES, integer: true }) ?? 1,
+    n,
+    ...readSearch(fields, n),
     maxTokens: readMaxTokens(fields, leastTokens),
     stop: readStop(fields["stop"]),
     stopTokenIds: readTokenIds(fields, "stop_token_ids"),
     ignoreEos: readBoolean(fields, "ignore_eos") ?? false,
     sampling: readSampling(fields, logprobs),
     promptLogprobs,
+    ...readScheduling(fields),
   };
 }
 
@@ -101,7 +108,8 @@ function readSampling(fields: Fields, logprobs: number | undefined): SamplingPar
   const topK = readNumber(fields, "top_k", { min: -1, max: MAX_TOKEN_ID, integer: true }) ?? 0;
   const penalty = { min: -2, max: 2 };
   return {
-    temperature: readNumber(fields, "temperature", { min: 0, max: 2 }) ?? 1,
+    temperature:
+      readNumber(fields, "temperature", { min: 0, max: 2 }) ?? (wantsBeams(fields) ? 0 : 1),
     topK: Math.max(topK, 0),
     topP: readNumber(fields, "top_p", { min: 0, max: 1, above: true }) ?? 1,
     minP: readNumber(fields, "min_p", { min: 0, max: 1 }) ?? 0,

@@ -1,18 +1,30 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import type { BackendInfo, ByteSource, EngineStats, LoadProgress } from "../worker/protocol.ts";
+import type {
+  BackendInfo,
+  ByteSource,
+  EngineEvent,
+  EngineStats,
+  LoadProgress,
+} from "../worker/protocol.ts";
+import type {
+  ChatCompletionParams,
+  ChatCompletionParamsNonStreaming,
+  ChatCompletionParamsStreaming,
+  CompletionParams,
+  CompletionParamsNonStreaming,
+  CompletionParamsStreaming,
+} from "./requestTypes.ts";
 
 export type {
   AdapterSummary,
   BackendInfo,
   ByteSource,
+  EngineEvent,
   EngineStats,
   LoadProgress,
   StoredModel,
 } from "../worker/protocol.ts";
-
-// OpenAI's shapes, as own structural types: the supported fields and no others. Fields beyond
-// OpenAI's (top_k, min_p, repetition_penalty, stop_token_ids, ignore_eos, prompt_logprobs, return_token_ids) have
-// vLLM's names and meanings.
+export type * from "./requestTypes.ts";
 
 // --- Creating an engine ---
 
@@ -59,6 +71,12 @@ export interface EngineOptions {
   readonly blockSize?: 8 | 16 | 32;
   /** Most sequences that generate at the same time (others wait): 1 to 256, default 16. */
   readonly maxSequences?: number;
+  /**
+   * Most bytes of ordinary memory for the keys and values of sequences that had to leave the pool, where
+   * copying them back is cheaper than computing them again; taken as needed. 0: always compute again.
+   * Default 256 MiB.
+   */
+  readonly swapBytes?: number;
   /**
    * The script of `quire/worker`, for engine and threads: its URL, relative to the page; or a function
    * that returns a new Worker made from it each time; or one such Worker, which leaves WASM with one
@@ -111,6 +129,18 @@ export interface QuireEngine extends BackendInfo {
   /** Text of token ids, control tokens left out. */
   detokenize(tokens: readonly number[]): Promise<string>;
   stats(): Promise<EngineStats>;
+  /** The latest preemptions, swaps, evictions, missed deadlines and stalls, with reasons and costs, oldest first. */
+  events(): Promise<readonly EngineEvent[]>;
+  /**
+   * Says that a conversation is over: what requests with this `session` left in the pool, `keep` or not,
+   * goes before everything else when room is needed.
+   */
+  endSession(session: string): Promise<void>;
+  /**
+   * Forgets all prefixes in the pool, as if every prompt were new. False, and nothing is done, while
+   * requests run.
+   */
+  resetPrefixCache(): Promise<boolean>;
   /**
    * Ends every request with `disposed`, frees the back end and ends the workers. Idempotent: every call
    * resolves when that is done.
@@ -145,102 +175,6 @@ export interface CompletionStream<Chunk> extends AsyncIterable<Chunk> {
   abort(): void;
   /** The chunks as a ReadableStream; cancelling it ends the request. */
   toReadableStream(): ReadableStream<Chunk>;
-}
-
-// --- Requests ---
-
-/** Sampling and limits, common to chat and plain completions. */
-export interface SamplingFields {
-  /** Accepted for compatibility: an engine has one model. */
-  readonly model?: string | null;
-  /**
-   * Most tokens to generate; default: up to the context. At least 1, but 0 with `prompt_logprobs`. Alias of
-   * `max_completion_tokens`.
-   */
-  readonly max_tokens?: number | null;
-  /** 0 to 2; default 1. 0 always takes the likeliest token. */
-  readonly temperature?: number | null;
-  /** More than 0, at most 1; default 1. */
-  readonly top_p?: number | null;
-  /** 0 or more (0 and -1: all); default 0. */
-  readonly top_k?: number | null;
-  /** 0 to 1; default 0. */
-  readonly min_p?: number | null;
-  /** An integer: the same seed gives the same tokens. Choice i of n uses seed + i. */
-  readonly seed?: number | null;
-  /** Up to 16 texts that end the completion; they are not part of it. */
-  readonly stop?: string | readonly string[] | null;
-  /** Token ids that end the completion, besides the model's own. */
-  readonly stop_token_ids?: readonly number[] | null;
-  /** True: the model's end tokens do not end the completion. */
-  readonly ignore_eos?: boolean | null;
-  /** Choices to make of one prompt, 1 to 128; default 1. */
-  readonly n?: number | null;
-  /** -2 to 2; default 0. */
-  readonly presence_penalty?: number | null;
-  /** -2 to 2; default 0. */
-  readonly frequency_penalty?: number | null;
-  /** More than 0, at most 2; default 1. */
-  readonly repetition_penalty?: number | null;
-  /** Token id to a bias of -100 to 100. */
-  readonly logit_bias?: Readonly<Record<string, number>> | null;
-  /**
-   * 0 to 20: log-probabilities of the prompt's tokens, each after those before it, and of that many
-   * likeliest ones in its place. With it `max_tokens` may be 0: the prompt is judged and nothing generated.
-   * Such a prompt is computed whole, also where its keys and values are in the pool.
-   */
-  readonly prompt_logprobs?: number | null;
-  /** True: choices and chunks carry `token_ids`. */
-  readonly return_token_ids?: boolean | null;
-  readonly stream_options?: { readonly include_usage?: boolean | null } | null;
-  /** Ends the request: the promise rejects, the stream throws, with `aborted`. */
-  readonly signal?: AbortSignal | null;
-}
-
-export interface ChatTextPart {
-  readonly type: "text";
-  readonly text: string;
-}
-
-/** `developer` is read as `system`. */
-export interface ChatMessage {
-  readonly role: "system" | "developer" | "user" | "assistant";
-  readonly content: string | readonly ChatTextPart[];
-}
-
-export interface ChatCompletionParams extends SamplingFields {
-  /** At least one. */
-  readonly messages: readonly ChatMessage[];
-  readonly max_completion_tokens?: number | null;
-  /** True: choices carry log-probabilities of their tokens. */
-  readonly logprobs?: boolean | null;
-  /** 0 to 20 likeliest tokens at each position; needs `logprobs: true`. */
-  readonly top_logprobs?: number | null;
-  readonly stream?: boolean | null;
-}
-
-export interface ChatCompletionParamsNonStreaming extends ChatCompletionParams {
-  readonly stream?: false | null;
-}
-
-export interface ChatCompletionParamsStreaming extends ChatCompletionParams {
-  readonly stream: true;
-}
-
-export interface CompletionParams extends SamplingFields {
-  /** A text, token ids, or a list of either. Texts of control tokens become those tokens. */
-  readonly prompt: string | readonly string[] | readonly number[] | readonly (readonly number[])[];
-  /** 0 to 20: log-probabilities of the tokens and of that many likeliest ones. */
-  readonly logprobs?: number | null;
-  readonly stream?: boolean | null;
-}
-
-export interface CompletionParamsNonStreaming extends CompletionParams {
-  readonly stream?: false | null;
-}
-
-export interface CompletionParamsStreaming extends CompletionParams {
-  readonly stream: true;
 }
 
 // --- Results ---
@@ -296,6 +230,11 @@ export interface ChatChoice {
   stop_reason: string | number | null;
   /** The generated tokens without the end token; with `return_token_ids`. */
   token_ids?: number[];
+  /**
+   * Sum of the log-probabilities of its tokens, and of the one that ended it; with `logprobs`,
+   * `use_beam_search` and `best_of` above `n`, but for a choice that a stop text ended.
+   */
+  cumulative_logprob?: number;
 }
 
 export interface ChatCompletion {
@@ -319,6 +258,7 @@ export interface ChatChunkChoice {
   finish_reason: FinishReason | null;
   stop_reason?: string | number | null;
   token_ids?: number[];
+  cumulative_logprob?: number;
 }
 
 export interface ChatCompletionChunk {
@@ -352,6 +292,7 @@ export interface CompletionChoice {
   finish_reason: FinishReason;
   stop_reason: string | number | null;
   token_ids?: number[];
+  cumulative_logprob?: number;
 }
 
 export interface Completion {
@@ -374,6 +315,7 @@ export interface CompletionChunkChoice {
   finish_reason: FinishReason | null;
   stop_reason?: string | number | null;
   token_ids?: number[];
+  cumulative_logprob?: number;
 }
 
 export interface CompletionChunk {

@@ -82,7 +82,7 @@ export function readSignal(fields: Fields, field: string): AbortSignal | undefin
 }
 
 /** One of a few values; `undefined` where absent. */
-export function readChoice<T extends string | number>(
+export function readChoice<T extends string | number | boolean>(
   fields: Fields,
   field: string,
   choices: readonly T[],

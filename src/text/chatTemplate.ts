@@ -1,6 +1,8 @@
 import { QuireError } from "../errors.ts";
-import { type ChatMessage, checkMessages } from "./chatMessages.ts";
-import { MarkedTokens } from "./markedTokens.ts";
+import type { GeneratedAnswer } from "./answerMemory.ts";
+import { encodeAround, findAnswers } from "./answerPlaces.ts";
+import { type ChatMessage, checkMessages, type PlainMessage } from "./chatMessages.ts";
+import { type Fragment, MarkedTokens } from "./markedTokens.ts";
 import { StandIns } from "./standIns.ts";
 import { parseTemplate, renderTemplate } from "./templateInterpreter.ts";
 import type { Tokenizer } from "./tokenizer.ts";
@@ -16,6 +18,11 @@ export interface ChatTemplateOptions {
 export interface ChatEncodeOptions {
   /** Whether the prompt ends with the beginning of the assistant's next message. */
   readonly addGenerationPrompt: boolean;
+  /**
+   * Finds the tokens of an assistant's turn by its text, if they are known: the prompt then holds these
+   * and not what the tokenizer would make of the text. Default: none is known.
+   */
+  readonly recall?: (text: string) => GeneratedAnswer | undefined;
 }
 
 /** Turns conversations into prompts. */
@@ -43,8 +50,25 @@ export function createChatTemplate(options: ChatTemplateOptions): ChatTemplate {
   const textOf = (id: number | undefined) => (id === undefined ? "" : tokenizer.tokenText(id));
   let program: ReturnType<typeof parseTemplate> | undefined;
 
+  const render = (template: string, messages: readonly PlainMessage[], isOpen: boolean): string => {
+    const variables = {
+      messages: messages.map(({ role, content }) => ({ role, content })),
+      add_generation_prompt: isOpen,
+      bos_token: textOf(bosToken),
+      eos_token: textOf(eosToken),
+      tools: null,
+      documents: null,
+    };
+    try {
+      program ??= parseTemplate(template);
+      return renderTemplate(program, variables);
+    } catch (cause) {
+      throw failure(name, cause, program === undefined);
+    }
+  };
+
   return {
-    encode(messages, { addGenerationPrompt }) {
+    encode(messages, { addGenerationPrompt, recall = () => undefined }) {
       const checked = checkMessages(messages);
       if (source === undefined) {
         throw new QuireError(
@@ -57,30 +81,37 @@ export function createChatTemplate(options: ChatTemplateOptions): ChatTemplate {
         ...controlTexts.keys(),
         ...checked.map(({ content }) => content),
       ]);
-      const variables = {
-        messages: checked.map(({ role, content }) => ({ role, content: standIns.hide(content) })),
-        add_generation_prompt: addGenerationPrompt,
-        bos_token: textOf(bosToken),
-        eos_token: textOf(eosToken),
-        tools: null,
-        documents: null,
-      };
-      let prompt: string;
-      try {
-        program ??= parseTemplate(source);
-        prompt = renderTemplate(program, variables);
-      } catch (cause) {
-        throw failure(name, cause, program === undefined);
-      }
-      const ids: number[] = [];
-      for (const fragment of marks.split(prompt)) {
-        if (typeof fragment === "number") ids.push(fragment);
-        else for (const id of tokenizer.encode(standIns.restore(fragment))) ids.push(id);
-      }
+      const hidden = checked.map(({ role, content }) => {
+        return { role, content: standIns.hide(content) };
+      });
+      const prompt = render(source, hidden, addGenerationPrompt);
+      const answers = findAnswers({
+        messages: hidden,
+        prompt,
+        render: (probed) => render(source, probed, addGenerationPrompt),
+        standIns,
+        recall,
+      });
+      const ids = encodeAround(prompt, answers, (text, continuesText) => {
+        return encodeMarked(marks.split(text), continuesText, (fragment, continues) =>
+          tokenizer.encode(standIns.restore(fragment), { continuesText: continues }),
+        );
+      });
       if (addBos && bosToken !== undefined && ids[0] !== bosToken) ids.unshift(bosToken);
       return ids;
     },
   };
+}
+
+/** Only text at the very beginning goes on after what was before. */
+function encodeMarked(
+  fragments: readonly Fragment[],
+  continuesText: boolean,
+  encode: (text: string, continuesText: boolean) => readonly number[],
+): number[] {
+  return fragments.flatMap((fragment, i) =>
+    typeof fragment === "number" ? fragment : encode(fragment, continuesText && i === 0),
+  );
 }
 
 function failure(name: string, cause: unknown, isParsing: boolean): QuireError {

@@ -37,6 +37,15 @@ export class StandIns {
     return this.#hideStart(this.#hideEnd(hidden));
   }
 
+  /** A character that no input has and that stands for nothing else; undefined if none is left. */
+  take(): string | undefined {
+    while (this.#next <= LAST) {
+      const character = String.fromCharCode(this.#next++);
+      if (!this.#taken.has(character)) return character;
+    }
+    return undefined;
+  }
+
   /** Puts the hidden texts back. */
   restore(text: string): string {
     if (this.#textOf.size === 0) return text;
@@ -70,10 +79,8 @@ export class StandIns {
   #standIn(text: string): string {
     const known = this.#standInOf.get(text);
     if (known !== undefined) return known;
-    for (; this.#next <= LAST; this.#next++) {
-      const standIn = String.fromCharCode(this.#next);
-      if (this.#taken.has(standIn)) continue;
-      this.#next++;
+    const standIn = this.take();
+    if (standIn !== undefined) {
       this.#standInOf.set(text, standIn);
       this.#textOf.set(standIn, text);
       return standIn;

@@ -14,6 +14,11 @@ export interface EncodeOptions {
    * false, for text from users: no plain text ever yields a control token.
    */
   readonly specialTokens?: boolean;
+  /**
+   * Whether the text goes on after other text. Then it does not get the space that some vocabularies put
+   * before a text's first word. Default: false.
+   */
+  readonly continuesText?: boolean;
 }
 
 /** Turns text into the tokens of a model and back. Adds no start token by itself: see `addBos`. */
@@ -81,11 +86,16 @@ export function createTokenizer(metadata: ReadonlyMap<string, unknown>): Tokeniz
     addSpacePrefix,
     endTokens: findEndTokens(vocabulary),
     controlTexts,
-    encode(text, { specialTokens = false } = {}) {
+    encode(text, { specialTokens = false, continuesText = false } = {}) {
       const ids: number[] = [];
-      for (const fragment of (specialTokens ? allMarks : plainMarks).split(replaceLone(text))) {
-        if (typeof fragment === "number") ids.push(fragment);
-        else for (const id of encodeText(addSpacePrefix ? ` ${fragment}` : fragment)) ids.push(id);
+      const fragments = (specialTokens ? allMarks : plainMarks).split(replaceLone(text));
+      for (const [i, fragment] of fragments.entries()) {
+        if (typeof fragment === "number") {
+          ids.push(fragment);
+          continue;
+        }
+        const addsSpace = addSpacePrefix && !(continuesText && i === 0);
+        for (const id of encodeText(addsSpace ? ` ${fragment}` : fragment)) ids.push(id);
       }
       return ids;
     },

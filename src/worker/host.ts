@@ -1,4 +1,5 @@
 import { QuireError } from "../errors.ts";
+import { AnswerMemory } from "../text/answerMemory.ts";
 import { Detokenizer } from "../text/detokenizer.ts";
 import { createBlobSource } from "../weights/blobSource.ts";
 import type { ByteSource } from "../weights/byteSource.ts";
@@ -50,6 +51,7 @@ export class EngineHost {
   readonly #messages: MessageYield;
   readonly #threads: PageThreads;
   readonly #requests = new Map<number, RequestText>();
+  readonly #answers = new AnswerMemory();
   #loading: Promise<LoadedParts> | undefined;
   #parts: LoadedParts | undefined;
   #request: LoadRequest | undefined;
@@ -68,6 +70,9 @@ export class EngineHost {
         this.#reply(() => this.#loaded().tokenizer.encode(text, { specialTokens })),
       detokenize: (tokens) => this.#reply(() => this.#detokenize(tokens)),
       stats: () => this.#reply(() => this.#stats()),
+      events: () => this.#reply(() => this.#loaded().engine.events()),
+      endSession: (session) => this.#reply(() => this.#loaded().engine.endSession(session)),
+      resetPrefixCache: () => this.#reply(() => this.#resetPrefixCache()),
       listModels: () => this.#reply(async () => [...(await listModels())]),
       deleteModel: (url) => this.#reply(() => deleteModel(url)),
       dispose: () => this.#reply(() => this.#dispose()),
@@ -81,7 +86,7 @@ export class EngineHost {
         this.#submit(message.request);
         break;
       case "abort":
-        if (this.#requests.delete(message.requestId)) this.#parts!.engine.abort(message.requestId);
+        this.#abort(message.requestId);
         break;
       case "readDone":
         this.#pageSource?.receive(message);
@@ -152,20 +157,16 @@ export class EngineHost {
   }
 
   #submit(request: GenerateRequest): void {
-    const { requestId } = request;
+    const { requestId, prompt: _, stop: __, maxTokens, ...settings } = request;
     try {
       const parts = this.#loaded();
-      const promptTokens = encodePrompt(request, parts);
+      const promptTokens = encodePrompt(request, parts, this.#answers);
       checkRequestTokenIds(request, promptTokens, parts.info.vocabularySize);
       parts.engine.add({
+        ...settings,
         id: requestId,
         promptTokens,
-        n: request.n,
-        maxTokens: request.maxTokens ?? roomFor(promptTokens.length, parts),
-        stopTokenIds: request.stopTokenIds,
-        ignoreEos: request.ignoreEos,
-        sampling: request.sampling,
-        promptLogprobs: request.promptLogprobs,
+        maxTokens: maxTokens ?? roomFor(promptTokens.length, request.beam?.width ?? 1, parts),
       });
       this.#requests.set(requestId, new RequestText(parts.tokenizer, request, promptTokens));
       this.#options.send({ type: "accepted", requestId, promptTokens: promptTokens.length });
@@ -173,6 +174,14 @@ export class EngineHost {
     } catch (error) {
       this.#options.send({ type: "failed", requestId, error: toWireError(error) });
     }
+  }
+
+  #abort(requestId: number): void {
+    const request = this.#requests.get(requestId);
+    if (request === undefined) return;
+    this.#requests.delete(requestId);
+    request.rememberIn(this.#answers);
+    this.#parts!.engine.abort(requestId);
   }
 
   /** Runs steps while there is work. Messages are handled between steps. */
@@ -195,15 +204,25 @@ export class EngineHost {
 
   #deliver(outputs: Awaited<ReturnType<LoadedParts["engine"]["step"]>>): void {
     const deltas: SequenceDelta[] = [];
+    const failed: WorkerMessage[] = [];
     for (const output of outputs) {
       const requestId = output.requestId as number;
-      const result = this.#requests.get(requestId)?.push(output);
-      if (result === undefined) continue;
-      if (result.hitStopString) this.#parts!.engine.finishSequence(requestId, output.index, "stop");
-      if (result.delta.usage !== undefined) this.#requests.delete(requestId);
-      deltas.push(result.delta);
+      const request = this.#requests.get(requestId);
+      const result = request?.push(output);
+      if (request === undefined || result === undefined) continue;
+      const { delta, hitStopString, hasEnded, error } = result;
+      if (hitStopString) this.#parts!.engine.finishSequence(requestId, output.index, "stop");
+      deltas.push(delta);
+      if (hasEnded) {
+        this.#requests.delete(requestId);
+        request.rememberIn(this.#answers);
+      }
+      if (error !== undefined) {
+        failed.push({ type: "failed", requestId, error: toWireError(error) });
+      }
     }
     if (deltas.length > 0) this.#options.send({ type: "step", deltas });
+    for (const message of failed) this.#options.send(message);
   }
 
   /** The engine cannot go on: everyone learns why. */
@@ -213,6 +232,13 @@ export class EngineHost {
     this.#failure = new QuireError(wire.code, wire.message, wire.data, { cause: error });
     this.#requests.clear();
     this.#options.send({ type: "broken", error: wire });
+  }
+
+  /** The answers' tokens are of use only while their keys and values may be in the pool. */
+  #resetPrefixCache(): boolean {
+    const isReset = this.#loaded().engine.resetPrefixCache();
+    if (isReset) this.#answers.clear();
+    return isReset;
   }
 
   #detokenize(tokens: readonly number[]): string {
@@ -226,12 +252,18 @@ export class EngineHost {
     const parts = this.#loaded();
     const { plan, engine, info } = parts;
     const { blockSize, kvCacheDtype, maxSequences } = this.#request!;
-    const { weights, kvPool, scratch } = plan.memory;
+    const { weights, kvPool, scratch, swapped } = plan.memory;
     const stats = engine.stats();
+    const { p50, p99 } = stats.metrics.inter_token_latency_seconds;
     return {
       ...describeBackend(parts),
       model: info,
-      memory: { weightsBytes: weights, kvPoolBytes: kvPool, scratchBytes: scratch },
+      memory: {
+        weightsBytes: weights,
+        kvPoolBytes: kvPool,
+        scratchBytes: scratch,
+        swappedBytes: swapped,
+      },
       kv: {
         dtype: kvCacheDtype,
         blockSize,
@@ -241,15 +273,23 @@ export class EngineHost {
         blocksPeak: stats.kvBlocksPeak,
       },
       maxSequences,
-      sequences: { running: stats.running, waiting: stats.waiting },
+      sequences: { running: stats.running, waiting: stats.waiting, swapped: stats.swapped },
+      stalled: stats.stalled,
       totals: {
         steps: stats.steps,
         preemptions: stats.preemptions,
+        swaps: stats.swaps,
         promptTokens: stats.promptTokens,
         cachedTokens: stats.prefixCacheHits,
         completionTokens: stats.generationTokens,
       },
-      timing: { msPerStep: stats.msPerStep, msPerRow: stats.msPerRow },
+      timing: {
+        msPerStep: stats.msPerStep,
+        msPerRow: stats.msPerRow,
+        interTokenMsP50: p50 * 1000,
+        interTokenMsP99: p99 * 1000,
+      },
+      metrics: stats.metrics,
     };
   }
 

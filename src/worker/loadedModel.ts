@@ -74,6 +74,7 @@ async function loadParts(
     kvBlocks: request.kvCacheBlocks,
     kvCacheDtype: request.kvCacheDtype,
     maxSequences: request.maxSequences,
+    swapBytes: request.swapBytes,
   });
   const { backend, reason: backendReason } = await backendSoon;
   const builder = backend.createPlanBuilder(spec);
@@ -85,6 +86,8 @@ async function loadParts(
     executor: plan,
     numBlocks: plan.numBlocks,
     blockSize: spec.blockSize,
+    blockBytes: plan.blockBytes,
+    numHostBlocks: spec.numHostBlocks,
     maxSequences: spec.maxSequences,
     maxRows: plan.maxRows,
     maxContext: spec.maxContext,

@@ -1,17 +1,25 @@
 import { QuireError } from "../errors.ts";
+import type { AnswerMemory } from "../text/answerMemory.ts";
 import type { LoadedParts } from "./loadedModel.ts";
 import type { GenerateRequest } from "./protocol.ts";
 
 // What only the worker can check or do: it has the tokenizer.
 
-/** Token ids of a request's prompt. Throws `chat-template`, `invalid-argument`. */
+/**
+ * Token ids of a request's prompt. A chat's turns that were generated here become the ids that they were
+ * generated as. Throws `chat-template`, `invalid-argument`.
+ */
 export function encodePrompt(
-  { prompt }: GenerateRequest,
+  { prompt, cacheSalt = "" }: GenerateRequest,
   { tokenizer, chatTemplate }: Pick<LoadedParts, "tokenizer" | "chatTemplate">,
+  answers: AnswerMemory,
 ): readonly number[] {
   switch (prompt.kind) {
     case "chat":
-      return chatTemplate.encode(prompt.messages, { addGenerationPrompt: true });
+      return chatTemplate.encode(prompt.messages, {
+        addGenerationPrompt: true,
+        recall: (text) => answers.recall(text, cacheSalt),
+      });
     case "tokens":
       return prompt.tokens;
     case "text": {
@@ -44,11 +52,17 @@ export function checkTokenId(id: number, field: string, vocabularySize: number):
   throw new QuireError("invalid-argument", message, { field, found: id, allowed });
 }
 
-/** Most tokens that a sequence can have after its prompt: what context and KV pool leave, at least 1. */
+/**
+ * Most tokens that a sequence can have after its prompt: what context and KV pool leave, at least 1. So
+ * many beams share the prompt's full blocks alone.
+ */
 export function roomFor(
   promptTokens: number,
+  numBeams: number,
   { plan, maxContext, blockSize }: Pick<LoadedParts, "plan" | "maxContext" | "blockSize">,
 ): number {
-  const most = Math.min(maxContext, plan.numBlocks * blockSize);
+  const shared = Math.floor(promptTokens / blockSize);
+  const blocks = shared + Math.floor((plan.numBlocks - shared) / numBeams);
+  const most = Math.min(maxContext, blocks * blockSize);
   return Math.max(1, most - promptTokens);
 }

@@ -1,5 +1,9 @@
 import type { AdapterSummary, Backend, KvCacheDtype } from "../backends/ops.ts";
+import type { EngineEvent } from "../engine/eventLog.ts";
+import type { MetricsSnapshot } from "../engine/metrics.ts";
+import type { EngineRequest } from "../engine/engineRequest.ts";
 import type { SamplingParams } from "../engine/sampling.ts";
+import type { Stall } from "../engine/watchdog.ts";
 import { QuireError, type QuireErrorCode, type QuireErrorData } from "../errors.ts";
 import type { ByteSource } from "../weights/byteSource.ts";
 
@@ -7,11 +11,12 @@ import type { ByteSource } from "../weights/byteSource.ts";
 // `connect` message: one for control calls (comlink), one for the messages below, which carry
 // tokens at one message an engine step.
 
-export { MAX_LOGIT_BIAS, MAX_LOGPROBS } from "../engine/sampling.ts";
-export type { AdapterSummary, ByteSource, SamplingParams };
+export { MAX_SPECULATIVE_TOKENS } from "../engine/requestChecks.ts";
+export { MAX_BEAM_WIDTH, MAX_LOGIT_BIAS, MAX_LOGPROBS } from "../engine/sampling.ts";
+export type { AdapterSummary, ByteSource, EngineEvent, SamplingParams };
 
 /** Page and worker must come from the same build of the library. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 /** The first message to the worker; its answer is `ready` on the stream port. */
 export interface ConnectMessage {
@@ -64,6 +69,10 @@ export interface ControlApi {
   tokenize(text: string, specialTokens: boolean): Promise<Reply<number[]>>;
   detokenize(tokens: readonly number[]): Promise<Reply<string>>;
   stats(): Promise<Reply<EngineStats>>;
+  events(): Promise<Reply<readonly EngineEvent[]>>;
+  endSession(session: string): Promise<Reply<void>>;
+  /** True if it was emptied. */
+  resetPrefixCache(): Promise<Reply<boolean>>;
   listModels(): Promise<Reply<StoredModel[]>>;
   /** True if there was one. */
   deleteModel(url: string): Promise<Reply<boolean>>;
@@ -92,6 +101,8 @@ export interface LoadRequest {
   readonly kvCacheDtype: KvCacheDtype;
   readonly blockSize: 8 | 16 | 32;
   readonly maxSequences: number;
+  /** Undefined = the default of `planSpec`. */
+  readonly swapBytes: number | undefined;
 }
 
 /** What computes, and why that: chosen when the engine starts, and never changed. */
@@ -147,11 +158,12 @@ export interface EngineStats extends BackendInfo {
     readonly vocabularySize: number;
     readonly hasChatTemplate: boolean;
   };
-  /** Bytes held by the back end. */
+  /** Bytes held by the back end; `swappedBytes` in ordinary memory, of sequences out of the pool. */
   readonly memory: {
     readonly weightsBytes: number;
     readonly kvPoolBytes: number;
     readonly scratchBytes: number;
+    readonly swappedBytes: number;
   };
   readonly kv: {
     readonly dtype: KvCacheDtype;
@@ -166,22 +178,38 @@ export interface EngineStats extends BackendInfo {
     readonly blocksPeak: number;
   };
   readonly maxSequences: number;
-  /** Sequences now: in the batch, and waiting for a place in it. */
-  readonly sequences: { readonly running: number; readonly waiting: number };
+  /** Sequences now: in the batch, waiting for a place in it, and those of the waiting that are swapped out. */
+  readonly sequences: {
+    readonly running: number;
+    readonly waiting: number;
+    readonly swapped: number;
+  };
+  /** Sequences that got no token for half a minute, longest first; `events` say what they lack. */
+  readonly stalled: readonly Stall[];
   /** Since the engine was created. */
   readonly totals: {
     /** Steps, prompt chunks included. */
     readonly steps: number;
     /** Sequences whose blocks were taken away and that were computed again. */
     readonly preemptions: number;
+    /** Those of the preemptions whose blocks were copied out and back instead. */
+    readonly swaps: number;
     /** Prompt tokens of all sequences, samples counted one by one, */
     readonly promptTokens: number;
     /** and how many of those were in the pool already. */
     readonly cachedTokens: number;
     readonly completionTokens: number;
   };
-  /** Learned milliseconds of a step, and more for each of its rows; 0 until measured. */
-  readonly timing: { readonly msPerStep: number; readonly msPerRow: number };
+  readonly timing: {
+    /** Learned milliseconds of a step, and more for each of its rows; 0 until measured. */
+    readonly msPerStep: number;
+    readonly msPerRow: number;
+    /** Milliseconds between two tokens of a sequence: half of all times are no longer, 99 of 100. */
+    readonly interTokenMsP50: number;
+    readonly interTokenMsP99: number;
+  };
+  /** vLLM's metrics by vLLM's names, without the prefix `vllm:`. Times in seconds. */
+  readonly metrics: MetricsSnapshot;
 }
 
 // --- Page -> worker, on the stream port ---
@@ -208,19 +236,17 @@ export interface WireChatMessage {
   readonly content: string;
 }
 
+/** What goes to the engine as it is. */
+type EngineSettings = Omit<EngineRequest, "id" | "promptTokens" | "maxTokens" | "adapterId">;
+
 /** One prompt and what to make of it. Validated by the page but for what needs the tokenizer. */
-export interface GenerateRequest {
+export interface GenerateRequest extends EngineSettings {
   readonly requestId: number;
   readonly prompt: PromptInput;
-  readonly n: number;
   /** Undefined = up to the context. */
   readonly maxTokens: number | undefined;
+  /** Texts that end a sample. Empty with beam search and where more samples are drawn than delivered. */
   readonly stop: readonly string[];
-  readonly stopTokenIds: readonly number[];
-  readonly ignoreEos: boolean;
-  readonly sampling: SamplingParams;
-  /** Log-probabilities of the prompt's tokens: undefined = none, n = also of the n best in their places. */
-  readonly promptLogprobs: number | undefined;
 }
 
 // --- Worker -> page, on the stream port ---
@@ -261,10 +287,17 @@ export interface SequenceDelta {
   readonly logprobs?: readonly WireLogprob[];
   /** Where asked for, with the first delta of sample 0: one for each of the prompt's tokens from the second on. */
   readonly promptLogprobs?: readonly WirePromptLogprob[];
-  /** Set when the sequence has ended. */
-  readonly finish?: { readonly reason: "stop" | "length"; readonly stop: string | number | null };
+  /** Set when the sequence has ended, but for a deadline: the request fails then. */
+  readonly finish?: SequenceFinish;
   /** Set on the request's last delta, when all its samples have ended. */
   readonly usage?: WireUsage;
+}
+
+export interface SequenceFinish {
+  readonly reason: "stop" | "length";
+  readonly stop: string | number | null;
+  /** Sum over the sequence's tokens and the one that ended it, where log-probabilities were computed. */
+  readonly cumulativeLogprob?: number;
 }
 
 export interface WireTokenText {
