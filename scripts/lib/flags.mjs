@@ -10,7 +10,6 @@ import { UsageError } from "./errors.mjs";
  * @property {number} [min] smallest number allowed
  * @property {number} [max] largest number allowed
  * @property {boolean} [above] `min` itself is not allowed
- * @property {string} [missing] set for a flag that this version does not offer: why
  */
 
 /**
@@ -57,7 +56,6 @@ export function parseFlags(argv, flags, options = {}) {
     if (flag === undefined) {
       throw new UsageError(`Unknown flag ${argument}. Valid flags: ${flagNames(flags)}.`);
     }
-    if (flag.missing !== undefined) throw new UsageError(`--${name}: ${flag.missing}`);
     if (seen.has(name)) throw new UsageError(`--${name} is given twice.`);
     seen.add(name);
     if (flag.type === "boolean") {
@@ -124,8 +122,9 @@ export function valueHelp(flag) {
 
 /** @param {Record<string, Flag>} flags */
 function flagNames(flags) {
-  const names = Object.entries(flags).filter(([, flag]) => flag.missing === undefined);
-  return names.map(([name]) => `--${name}`).join(", ");
+  return Object.keys(flags)
+    .map((name) => `--${name}`)
+    .join(", ");
 }
 
 /**

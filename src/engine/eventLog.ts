@@ -13,17 +13,6 @@ interface SequenceEvent extends BaseEvent {
   readonly index: number;
 }
 
-/** A sequence takes a slot. */
-export interface AdmitEvent extends SequenceEvent {
-  readonly kind: "admit";
-  /** Its tokens, and how many of them had K and V already: from prefixes or from swapped blocks. */
-  readonly tokens: number;
-  readonly cachedTokens: number;
-  /** Since it was added or preempted. */
-  readonly waitedMs: number;
-}
-
-/** A running sequence loses slot and blocks, and waits again. */
 export interface PreemptEvent extends SequenceEvent {
   readonly kind: "preempt";
   /** No free block; a better priority; the engine's caller; a lost device or a failed step. */
@@ -67,13 +56,7 @@ export interface StallEvent extends SequenceEvent {
 }
 
 /** What the engine decided about one sequence or block, with reason and cost. Structured-cloneable. */
-export type EngineEvent =
-  | AdmitEvent
-  | PreemptEvent
-  | SwapInEvent
-  | EvictEvent
-  | DeadlineEvent
-  | StallEvent;
+export type EngineEvent = PreemptEvent | SwapInEvent | EvictEvent | DeadlineEvent | StallEvent;
 
 export type EngineEventKind = EngineEvent["kind"];
 
@@ -138,5 +121,5 @@ export class EventLog {
 }
 
 function noEvents(): Record<EngineEventKind, number> {
-  return { admit: 0, preempt: 0, "swap-in": 0, evict: 0, deadline: 0, stall: 0 };
+  return { preempt: 0, "swap-in": 0, evict: 0, deadline: 0, stall: 0 };
 }

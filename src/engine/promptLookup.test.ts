@@ -99,6 +99,8 @@ describe("PromptLookup", () => {
     };
     microsecondsPerToken(20_000); // warm-up
     // A search of the history at each step would take 16 times as long a token; cache misses cost some.
-    expect(microsecondsPerToken(160_000)).toBeLessThan(8 * Math.max(0.1, microsecondsPerToken(10_000)));
+    expect(microsecondsPerToken(160_000)).toBeLessThan(
+      8 * Math.max(0.1, microsecondsPerToken(10_000)),
+    );
   });
 });
