@@ -4,12 +4,13 @@ import type { EngineRequest } from "./engineRequest.ts";
 import { type EngineStats, type KvUsage, measureKvUsage } from "./engineStats.ts";
 import { type EngineEvent, EventLog } from "./eventLog.ts";
 import { EngineMetrics } from "./metrics.ts";
+import type { WaitingOrder } from "./newcomers.ts";
 import { Outcomes } from "./outcomes.ts";
 import { OutputEstimate } from "./outputEstimate.ts";
 import { PipelineDepth } from "./pipelineDepth.ts";
 import { createRequest } from "./request.ts";
 import { checkCount } from "./requestChecks.ts";
-import { Scheduler, type WaitingOrder } from "./scheduler.ts";
+import { Scheduler } from "./scheduler.ts";
 import type { FinishReason, RequestId } from "./sequence.ts";
 import type { SequenceOutput } from "./sequenceOutput.ts";
 import type { StepExecutor, StepResult } from "./step.ts";
@@ -361,7 +362,7 @@ export class Engine {
   }
 
   #reportStalls(): void {
-    if (!this.#watchdog.isDue) return;
+    if (!this.#watchdog.takeTurn()) return;
     for (const stall of this.#stalls()) {
       const { requestId, index } = stall;
       const request = this.#outcomes.requests.get(requestId);

@@ -125,11 +125,36 @@ export class KvCache {
     return true;
   }
 
+  /** Free blocks that `admit` would take now; hits that nobody holds are among them. */
+  blocksNeeded(sequence: Sequence): number {
+    const hits = this.#prefixes.find(sequence, this.#maxHits(sequence));
+    return Math.ceil(sequence.numTokens / this.#blockSize) - hits.length + this.#countFree(hits);
+  }
+
   /** Length of the prefix that the sequence would find cached now. */
   cachedTokens(sequence: Sequence): number {
     const hits = this.#prefixes.find(sequence, this.#maxHits(sequence));
     const numTokens = this.#findPartial(sequence, hits)?.numTokens ?? 0;
     return hits.length * this.#blockSize + numTokens;
+  }
+
+  /**
+   * True if one of `others` is about to compute the block that the sequence would compute first: once it
+   * has, the sequence can share it.
+   */
+  isComputedBy(others: readonly Sequence[], sequence: Sequence): boolean {
+    if (others.length === 0) return false;
+    const maxHits = this.#maxHits(sequence);
+    const index = this.#prefixes.find(sequence, maxHits).length;
+    if (index === maxHits) return false;
+    const hash = this.#prefixes.hashOf(sequence, index);
+    const end = (index + 1) * this.#blockSize;
+    return others.some(
+      (other) =>
+        other.numComputedTokens < end &&
+        end <= other.tokens.length &&
+        this.#prefixes.hashOf(other, index) === hash,
+    );
   }
 
   /** Tokens of a waiting sequence that lie in blocks which nobody holds: it takes them up if they stay. */

@@ -84,6 +84,11 @@ export class PrefixCache implements BlockContents {
     return node.isSuperseded ? BLOCK_RANK.superseded : BLOCK_RANK.cached;
   }
 
+  /** Hash of the `index`-th full block of the tokens and of all before it: equal prefixes have equal ones. */
+  hashOf(key: PrefixKey, index: number): number {
+    return this.#tree.hashOf(key, index);
+  }
+
   /** Nodes of the longest run of full cached blocks that `key` begins with, at most `maxBlocks` of them. */
   find(key: PrefixKey, maxBlocks: number): PrefixNode[] {
     const found: PrefixNode[] = [];

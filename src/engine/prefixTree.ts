@@ -30,11 +30,21 @@ export class PrefixTree {
     return node.tokens.length < this.#blockSize;
   }
 
+  /** Hash of the `index`-th full block of the tokens and all before it; each is computed once. */
+  hashOf({ tokens, prefixScope, blockHashes }: PrefixKey, index: number): number {
+    for (let i = blockHashes.length; i <= index; i++) {
+      const before = i === 0 ? this.#rootHash(prefixScope) : blockHashes[i - 1]!;
+      const start = i * this.#blockSize;
+      blockHashes.push(this.#hash(before, tokens, start, start + this.#blockSize));
+    }
+    return blockHashes[index]!;
+  }
+
   /** The node of the `index`-th full block of `key`, after `parent`. */
   find(parent: PrefixNode, key: PrefixKey, index: number): PrefixNode | undefined {
     const start = index * this.#blockSize;
     const end = start + this.#blockSize;
-    let node = this.#nodes.get(this.#hashOf(key, index));
+    let node = this.#nodes.get(this.hashOf(key, index));
     while (node !== undefined && !(node.parent === parent && equals(node, key, start, end))) {
       node = node.sameHash;
     }
@@ -46,7 +56,7 @@ export class PrefixTree {
     const from = parent ?? this.#createRoot(key.prefixScope);
     const found = this.find(from, key, index);
     if (found !== undefined) return found;
-    const hash = this.#hashOf(key, index);
+    const hash = this.hashOf(key, index);
     const start = index * this.#blockSize;
     const tokens = key.tokens.slice(start, start + this.#blockSize);
     const node = createNode(hash, from, tokens, this.#nodes.get(hash));
@@ -144,16 +154,6 @@ export class PrefixTree {
   #rootHash({ adapterId, salt }: PrefixScope): number {
     const codes = Array.from(`${salt}\n${adapterId ?? ""}`, (character) => character.charCodeAt(0));
     return this.#hash(ROOT_HASH, codes, 0, codes.length);
-  }
-
-  /** Hash of the `index`-th full block of the tokens and all before it; each is computed once. */
-  #hashOf({ tokens, prefixScope, blockHashes }: PrefixKey, index: number): number {
-    for (let i = blockHashes.length; i <= index; i++) {
-      const before = i === 0 ? this.#rootHash(prefixScope) : blockHashes[i - 1]!;
-      const start = i * this.#blockSize;
-      blockHashes.push(this.#hash(before, tokens, start, start + this.#blockSize));
-    }
-    return blockHashes[index]!;
   }
 }
 

@@ -4,6 +4,7 @@ import type { BeamMove } from "./beamSearch.ts";
 import type { EventLog } from "./eventLog.ts";
 import type { HostBlocks } from "./hostBlocks.ts";
 import type { KvCache } from "./kvCache.ts";
+import type { EngineMetrics } from "./metrics.ts";
 import { type FellowBeams, type FinishReason, NO_SLOT, type Sequence } from "./sequence.ts";
 import { SequenceQueue } from "./sequenceQueue.ts";
 import { Slots } from "./slots.ts";
@@ -23,6 +24,7 @@ export interface ResidentsOptions {
   readonly budget: StepBudget;
   readonly swapPolicy: SwapPolicy;
   readonly events: EventLog;
+  readonly metrics: EngineMetrics;
 }
 
 /** Who sits in a slot and holds blocks, who waits for it, and how one becomes the other. */
@@ -42,6 +44,7 @@ export class Residents {
   readonly #budget: StepBudget;
   readonly #swapPolicy: SwapPolicy;
   readonly #events: EventLog;
+  readonly #metrics: EngineMetrics;
   /** Of sequences preempted since they were last taken. */
   #swapOuts: BlockSwap[] = [];
   readonly #swapped = new Set<Sequence>();
@@ -54,6 +57,7 @@ export class Residents {
     this.#budget = options.budget;
     this.#swapPolicy = options.swapPolicy;
     this.#events = options.events;
+    this.#metrics = options.metrics;
   }
 
   /** Waiting sequences whose K and V are in host memory. */
@@ -143,8 +147,14 @@ export class Residents {
     this.waiting.push(paused);
     sequence.beams?.reset();
     this.numPreemptions += 1;
-    if (isSwapped) this.numSwaps += 1;
-    else this.numTokensLost += tokensLost;
+    this.#metrics.recordPreemption();
+    if (isSwapped) {
+      this.numSwaps += 1;
+      this.#metrics.recordSwap();
+    } else {
+      this.numTokensLost += tokensLost;
+      this.#swapPolicy.forget();
+    }
     this.lostRows += isSwapped ? swapRows : tokensLost;
     this.#events.push({
       kind: "preempt",

@@ -4,6 +4,7 @@ import { fairShares } from "./fairShares.ts";
 import { HostBlocks } from "./hostBlocks.ts";
 import { KvCache } from "./kvCache.ts";
 import type { EngineMetrics } from "./metrics.ts";
+import { LOOKAHEAD, Newcomers, type WaitingOrder } from "./newcomers.ts";
 import type { OutputEstimate } from "./outputEstimate.ts";
 import { isSeated, numForksOf, type PreemptReason, Residents } from "./residents.ts";
 import type { Sequence } from "./sequence.ts";
@@ -12,14 +13,8 @@ import { type ScheduledStep, StepBuilder } from "./stepBuilder.ts";
 import type { SwapPolicy } from "./swapPolicy.ts";
 import { chooseVictim, comesBefore } from "./victim.ts";
 
-/** Waiting sequences that are tried in vain in a step: its cost must not grow with the queue. */
-const LOOKAHEAD = 16;
-
 /** Admissions that may overtake a sequence that does not fit. Then nobody behind it goes before it. */
 export const MAX_SKIPS = 32;
-
-/** Which waiting sequence goes first: in order of the queue, or whose prompt is cached longest. */
-export type WaitingOrder = "fcfs" | "longest-prefix";
 
 export interface SchedulerOptions {
   readonly numBlocks: number;
@@ -54,6 +49,7 @@ export class Scheduler {
 
   readonly #options: SchedulerOptions;
   readonly #admission: Admission;
+  readonly #newcomers: Newcomers;
   #nowMs = 0;
 
   constructor(options: SchedulerOptions) {
@@ -68,6 +64,7 @@ export class Scheduler {
     const hostBlocks = new HostBlocks(numHostBlocks);
     this.residents = new Residents({ ...options, kvCache: this.kvCache, hostBlocks });
     this.#admission = new Admission(blockSize, options.estimate);
+    this.#newcomers = new Newcomers(this.residents, this.kvCache, blockSize);
   }
 
   /**
@@ -90,7 +87,7 @@ export class Scheduler {
     this.#scheduleDecodes(builder, residents);
     const maxRows = builder.numRows + budget.prefillRows(builder.numRows);
     // Whoever was preempted for blocks must not come back at once, nor anybody in its stead.
-    const newcomers = numPreempted === 0 ? this.#candidates() : [];
+    const newcomers = numPreempted === 0 ? this.#newcomers.inOrder(this.#options.waitingOrder) : [];
     this.#schedulePrompts(builder, maxRows, residents, newcomers);
     this.#admitWaiting(builder, maxRows, newcomers);
     if (builder.numRows === 0) {
@@ -142,21 +139,20 @@ export class Scheduler {
     lower.sort((a, b) => b.priority - a.priority || (comesBefore(a, b) ? 1 : -1));
     const most = lower.reduce((sum, { blockTable }) => sum + blockTable.length, 0);
     const needed = this.#blocksNeeded(first);
-    if (needed > this.kvCache.pool.numFree + most) return;
+    const { pool } = this.kvCache;
+    if (needed > pool.numFree + most) return;
     const slots = lower.reduce((sum, { forks }) => sum + 1 + forks.length, 0);
     if (numForksOf(first) >= this.residents.numFreeSlots + slots) return;
     for (const victim of lower) {
-      const fits =
-        needed <= this.kvCache.pool.numFree && numForksOf(first) < this.residents.numFreeSlots;
-      if (fits) return;
+      const hasBlocks = needed + this.#headroom() <= pool.numFree;
+      if (hasBlocks && numForksOf(first) < this.residents.numFreeSlots) return;
       if (isSeated(victim)) this.preempt(victim, "priority");
     }
   }
 
-  /** Blocks that a waiting sequence lacks. */
+  /** Free blocks that a waiting sequence takes when it is admitted. */
   #blocksNeeded(sequence: Sequence): number {
-    const missing = sequence.numTokens - this.kvCache.cachedTokens(sequence);
-    return Math.ceil(missing / this.#options.blockSize);
+    return this.kvCache.blocksNeeded(sequence) + this.#tailBlocks(sequence);
   }
 
   /** Makes the next rows of all who run writable, whoever must be preempted for it. Returns how many were. */
@@ -199,45 +195,12 @@ export class Scheduler {
   ): void {
     const prompts = residents.filter((sequence) => numRowsWanted(sequence) > 1);
     if (prompts.length === 0) return;
-    const all = [...prompts, ...this.#likely(newcomers)];
+    const all = [...prompts, ...this.#newcomers.likely(newcomers, this.#headroom())];
     const wants = all.map(({ numMissingTokens }) => numMissingTokens);
     const shares = fairShares(wants, maxRows - builder.numRows);
     for (const [i, sequence] of prompts.entries()) {
       this.#scheduleChunk(sequence, shares[i]!, builder);
     }
-  }
-
-  /** Waiting sequences in the order in which they are tried. */
-  #candidates(): readonly Sequence[] {
-    const { waiting, numFreeSlots } = this.residents;
-    const candidates: Sequence[] = [];
-    if (numFreeSlots === 0 || this.kvCache.pool.numFree === 0) return candidates;
-    for (const sequence of waiting.inOrder()) {
-      candidates.push(sequence);
-      if (candidates.length === numFreeSlots + LOOKAHEAD) break;
-    }
-    if (this.#options.waitingOrder === "fcfs") return candidates;
-    const cached = new Map(candidates.map((one) => [one, this.kvCache.cachedTokens(one)]));
-    return candidates.sort((a, b) => a.priority - b.priority || cached.get(b)! - cached.get(a)!);
-  }
-
-  /** Those of the newcomers that slots and blocks suffice for, at a glance. */
-  #likely(newcomers: readonly Sequence[]): readonly Sequence[] {
-    if (newcomers.length === 0) return newcomers;
-    const { residents } = this;
-    let numSlots = residents.numFreeSlots;
-    let numBlocks = this.kvCache.pool.numFree - this.#headroom();
-    const likely: Sequence[] = [];
-    for (const sequence of newcomers) {
-      const slots = Math.min(1 + numForksOf(sequence), residents.numSlots);
-      const blocks = Math.ceil(sequence.numTokens / this.#options.blockSize);
-      if (slots <= numSlots && blocks <= numBlocks) {
-        numSlots -= slots;
-        numBlocks -= blocks;
-        likely.push(sequence);
-      } else if (sequence.isPaused) break;
-    }
-    return likely;
   }
 
   /** Blocks that an admission must leave free. */
@@ -252,7 +215,7 @@ export class Scheduler {
    * if it was preempted itself. Never preempts.
    */
   #admitWaiting(builder: StepBuilder, maxRows: number, newcomers: readonly Sequence[]): void {
-    const likely = this.#likely(newcomers);
+    const likely = this.#newcomers.likely(newcomers, this.#headroom());
     const wants = likely.map(({ numMissingTokens }) => numMissingTokens);
     const shares = fairShares(wants, maxRows - builder.numRows);
     const planned = new Map(likely.map((sequence, i) => [sequence, shares[i]!]));
@@ -265,6 +228,7 @@ export class Scheduler {
       const numRows = maxRows - builder.numRows;
       if (numRows === 0 || builder.numLogits === this.#options.maxLogits) return;
       if (starving.some((other) => isPassedOver(other, sequence))) continue;
+      if (this.#newcomers.waitsToShare(sequence)) continue;
       if (!this.#admit(sequence, builder)) {
         // Newcomers would overwrite what is left of it in the pool.
         if (sequence.isPaused) return;

@@ -4,12 +4,17 @@ const ASSUMED_BYTES_PER_MS = 1e6;
 /** Weight of the newest measurement. */
 const LEARNING_RATE = 0.3;
 
+/** How far a preemption without a swap leads back to the assumption: one bad measurement must not last. */
+const FORGETTING_RATE = 0.1;
+
 /** Whether a victim's K and V should wait in host memory or be computed again, by measured cost. */
 export class SwapPolicy {
+  readonly #assumedMsPerBlock: number;
   #msPerBlock: number;
 
   constructor(blockBytes: number) {
-    this.#msPerBlock = blockBytes / ASSUMED_BYTES_PER_MS;
+    this.#assumedMsPerBlock = blockBytes / ASSUMED_BYTES_PER_MS;
+    this.#msPerBlock = this.#assumedMsPerBlock;
   }
 
   /** Milliseconds that a block costs a step, one way. */
@@ -28,5 +33,10 @@ export class SwapPolicy {
   record(numBlocks: number, extraMs: number): void {
     const measured = Math.max(0, extraMs) / numBlocks;
     this.#msPerBlock += LEARNING_RATE * (measured - this.#msPerBlock);
+  }
+
+  /** A victim was not swapped: nothing was measured. */
+  forget(): void {
+    this.#msPerBlock += FORGETTING_RATE * (this.#assumedMsPerBlock - this.#msPerBlock);
   }
 }

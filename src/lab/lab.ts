@@ -15,6 +15,7 @@ import { e16 } from "./experiments/e16.ts";
 import { e17 } from "./experiments/e17.ts";
 import { e18 } from "./experiments/e18.ts";
 import { e19 } from "./experiments/e19.ts";
+import { e21 } from "./experiments/e21.ts";
 import { renderPlot } from "./plot.ts";
 import { formatResult } from "./table.ts";
 
@@ -35,6 +36,7 @@ const EXPERIMENTS: readonly Experiment[] = [
   e17,
   e18,
   e19,
+  e21,
 ];
 
 /** What the command prints and writes of an experiment. Structured-cloneable. */

@@ -1,11 +1,12 @@
 import type { EngineRequest } from "../engineRequest.ts";
 import { EventLog } from "../eventLog.ts";
 import { EngineMetrics } from "../metrics.ts";
+import type { WaitingOrder } from "../newcomers.ts";
 import { Outcomes } from "../outcomes.ts";
 import { OutputEstimate } from "../outputEstimate.ts";
 import { createRequest } from "../request.ts";
 import { GREEDY } from "../sampling.ts";
-import { Scheduler, type WaitingOrder } from "../scheduler.ts";
+import { Scheduler } from "../scheduler.ts";
 import type { FinishReason, Sequence } from "../sequence.ts";
 import type { Step } from "../step.ts";
 import { StepBudget } from "../stepBudget.ts";

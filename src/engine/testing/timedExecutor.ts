@@ -35,6 +35,7 @@ export class TimedExecutor implements StepExecutor {
     this.#idleFromMs = startMs + this.#timing.stepMs(step);
     const dueMs = this.#idleFromMs + this.#timing.latencyMs;
     const { result } = this.#inner.submit(step);
+    result.catch(() => {}); // it is passed on in its turn
     const turn = this.#lastDelivery
       .then(() => new Promise<void>((resolve) => setImmediate(resolve)))
       .then(() => {
