@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { score } from "../../src/backends/reference/sampler.ts";
 import { Engine } from "../../src/engine/engine.ts";
-import type { EngineRequest } from "../../src/engine/request.ts";
+import type { EngineRequest } from "../../src/engine/engineRequest.ts";
 import { GREEDY, MAX_LOGPROBS } from "../../src/engine/sampling.ts";
 import type { SlotReset, StepExecutor, TokenScore } from "../../src/engine/step.ts";
 import { makePlan } from "../fixtures/drivePlan.ts";

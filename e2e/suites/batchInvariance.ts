@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import type { Backend, Plan } from "../../src/backends/ops.ts";
 import { Engine } from "../../src/engine/engine.ts";
-import type { EngineRequest } from "../../src/engine/request.ts";
+import type { EngineRequest } from "../../src/engine/engineRequest.ts";
 import { GREEDY, type SamplingParams } from "../../src/engine/sampling.ts";
 import { makePlan, makeStep } from "../fixtures/drivePlan.ts";
 import { Random } from "../fixtures/random.ts";
