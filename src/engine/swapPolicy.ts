@@ -1,11 +1,11 @@
-/** Until measured, a block moves at this rate one way: a cautious figure for memory to memory. */
-const ASSUMED_BYTES_PER_MS = 1e6;
+/** Until measured, a block moves at this rate one way: what memory can do at best, so that it is tried. */
+const ASSUMED_BYTES_PER_MS = 1e7;
 
 /** Weight of the newest measurement. */
 const LEARNING_RATE = 0.3;
 
 /** How far a preemption without a swap leads back to the assumption: one bad measurement must not last. */
-const FORGETTING_RATE = 0.1;
+const FORGETTING_RATE = 0.05;
 
 /** Whether a victim's K and V should wait in host memory or be computed again, by measured cost. */
 export class SwapPolicy {
