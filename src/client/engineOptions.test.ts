@@ -52,6 +52,12 @@ describe("what computes", () => {
   });
 });
 
+test("waitingOrder is one of two", () => {
+  expect(readRequest({}).waitingOrder).toBeUndefined();
+  expect(readRequest({ waitingOrder: "longest-prefix" }).waitingOrder).toBe("longest-prefix");
+  expect(() => readRequest({ waitingOrder: "lifo" })).toThrow(/`waitingOrder`.*"fcfs"/);
+});
+
 test("swapBytes may be nothing at all", () => {
   expect(readRequest({}).swapBytes).toBeUndefined();
   expect(readRequest({ swapBytes: 0 }).swapBytes).toBe(0);

@@ -37,6 +37,7 @@ const ENGINE_FIELDS = new Set([
   "blockSize",
   "maxSequences",
   "swapBytes",
+  "waitingOrder",
   "worker",
   "workerTimeoutMs",
   "signal",
@@ -87,6 +88,7 @@ export function readEngineOptions(value: unknown): ParsedOptions {
       blockSize: readChoice(fields, "blockSize", [8, 16, 32]) ?? 16,
       maxSequences: readNumber(fields, "maxSequences", sequences) ?? DEFAULT_MAX_SEQUENCES,
       swapBytes: readNumber(fields, "swapBytes", { ...size, min: 0 }),
+      waitingOrder: readChoice(fields, "waitingOrder", ["fcfs", "longest-prefix"] as const),
     },
   };
 }

@@ -78,6 +78,11 @@ export interface EngineOptions {
    */
   readonly swapBytes?: number;
   /**
+   * Which waiting request goes first: in order of arrival and priority, or, within a priority, whose prompt
+   * is in the pool the longest part; nobody is overtaken for ever. Default "fcfs".
+   */
+  readonly waitingOrder?: "fcfs" | "longest-prefix";
+  /**
    * The script of `quire/worker`, for engine and threads: its URL, relative to the page; or a function
    * that returns a new Worker made from it each time; or one such Worker, which leaves WASM with one
    * thread. Default: inlined in the library, which needs a Content-Security-Policy with

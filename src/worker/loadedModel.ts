@@ -93,6 +93,7 @@ async function loadParts(
     maxContext: spec.maxContext,
     endTokens: tokenizer.endTokens,
     now: context.now,
+    ...(request.waitingOrder === undefined ? {} : { waitingOrder: request.waitingOrder }),
   });
   const info: EngineStats["model"] = {
     name: modelName(metadata, source.name),

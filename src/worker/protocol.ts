@@ -1,7 +1,8 @@
 import type { AdapterSummary, Backend, KvCacheDtype } from "../backends/ops.ts";
+import type { EngineRequest } from "../engine/engineRequest.ts";
 import type { EngineEvent } from "../engine/eventLog.ts";
 import type { MetricsSnapshot } from "../engine/metrics.ts";
-import type { EngineRequest } from "../engine/engineRequest.ts";
+import type { WaitingOrder } from "../engine/newcomers.ts";
 import type { SamplingParams } from "../engine/sampling.ts";
 import type { Stall } from "../engine/watchdog.ts";
 import { QuireError, type QuireErrorCode, type QuireErrorData } from "../errors.ts";
@@ -103,6 +104,8 @@ export interface LoadRequest {
   readonly maxSequences: number;
   /** Undefined = the default of `planSpec`. */
   readonly swapBytes: number | undefined;
+  /** Undefined = the engine's default. */
+  readonly waitingOrder: WaitingOrder | undefined;
 }
 
 /** What computes, and why that: chosen when the engine starts, and never changed. */
