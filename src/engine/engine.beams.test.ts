@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { BeamSearchParams } from "./request.ts";
+import type { BeamSearchParams } from "./engineRequest.ts";
 import { GREEDY } from "./sampling.ts";
 import { EngineWorld, tokens, withSeed } from "./testing/engineWorld.ts";
 import { layer1Of, tokenLogprobs, VOCABULARY_SIZE } from "./testing/pagedExecutor.ts";

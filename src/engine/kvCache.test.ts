@@ -232,15 +232,6 @@ describe("partial hits", () => {
     expect(world.run(sequence)).toBe(1);
   });
 
-  it("find full blocks only after a release that leaves the rest out", () => {
-    const world = new KvWorld(SIZES);
-    const sequence = world.create(tokens(20));
-    world.run(sequence);
-    world.kvCache.release(sequence, { registerTail: false });
-    expect(world.kvCache.numCachedBlocks).toBe(1);
-    expect(world.run(sequence)).toBe(4);
-  });
-
   it("are not made from what the same step writes", () => {
     const world = new KvWorld(SIZES);
     const first = world.create(tokens(16));

@@ -143,18 +143,7 @@ export class KvCache {
    * has, the sequence can share it.
    */
   isComputedBy(others: readonly Sequence[], sequence: Sequence): boolean {
-    if (others.length === 0) return false;
-    const maxHits = this.#maxHits(sequence);
-    const index = this.#prefixes.find(sequence, maxHits).length;
-    if (index === maxHits) return false;
-    const hash = this.#prefixes.hashOf(sequence, index);
-    const end = (index + 1) * this.#blockSize;
-    return others.some(
-      (other) =>
-        other.numComputedTokens < end &&
-        end <= other.tokens.length &&
-        this.#prefixes.hashOf(other, index) === hash,
-    );
+    return others.length > 0 && this.#prefixes.isDue(sequence, this.#maxHits(sequence), others);
   }
 
   /** Tokens of a waiting sequence that lie in blocks which nobody holds: it takes them up if they stay. */
@@ -224,10 +213,10 @@ export class KvCache {
 
   /**
    * Takes all blocks back. Their cached prefixes stay usable until the blocks are needed: the full
-   * blocks and, unless `registerTail` is false, what is known and computed of the last one.
+   * blocks, and what is known and computed of the last one.
    */
-  release(sequence: Sequence, { registerTail = true }: { registerTail?: boolean } = {}): void {
-    if (registerTail) this.#registerTail(sequence);
+  release(sequence: Sequence): void {
+    this.#registerTail(sequence);
     for (let i = 0; i < sequence.numHashedBlocks; i++) {
       this.#retention.renew(this.#prefixes.nodeOf(sequence.blockTable[i]!));
     }

@@ -84,9 +84,22 @@ export class PrefixCache implements BlockContents {
     return node.isSuperseded ? BLOCK_RANK.superseded : BLOCK_RANK.cached;
   }
 
-  /** Hash of the `index`-th full block of the tokens and of all before it: equal prefixes have equal ones. */
-  hashOf(key: PrefixKey, index: number): number {
-    return this.#tree.hashOf(key, index);
+  /** True if the first of `key`'s next full blocks, up to `maxBlocks`, is what one of `others` has yet to compute. */
+  isDue(
+    key: PrefixKey,
+    maxBlocks: number,
+    others: readonly (PrefixKey & { readonly numComputedTokens: number })[],
+  ): boolean {
+    const index = this.find(key, maxBlocks).length;
+    if (index === maxBlocks) return false;
+    const hash = this.#tree.hashOf(key, index);
+    const end = (index + 1) * this.#tree.blockSize;
+    return others.some(
+      (other) =>
+        other.numComputedTokens < end &&
+        end <= other.tokens.length &&
+        this.#tree.hashOf(other, index) === hash,
+    );
   }
 
   /** Nodes of the longest run of full cached blocks that `key` begins with, at most `maxBlocks` of them. */

@@ -11,14 +11,14 @@ const ROOT_HASH = 0x51ed270b;
  * chat's K and V. Scopes have roots of their own, so nothing is ever shared between two of them.
  */
 export class PrefixTree {
-  readonly #blockSize: number;
+  readonly blockSize: number;
   readonly #hash: TokenHash;
   readonly #roots = new Map<string | null, Map<string, PrefixNode>>(); // by adapter, then by salt
   readonly #scopes = new Map<PrefixNode, PrefixScope>(); // of the roots
   readonly #nodes = new Map<number, PrefixNode>(); // full ones, by hash
 
   constructor(blockSize: number, hash: TokenHash) {
-    this.#blockSize = blockSize;
+    this.blockSize = blockSize;
     this.#hash = hash;
   }
 
@@ -27,23 +27,23 @@ export class PrefixTree {
   }
 
   isTail(node: PrefixNode): boolean {
-    return node.tokens.length < this.#blockSize;
+    return node.tokens.length < this.blockSize;
   }
 
   /** Hash of the `index`-th full block of the tokens and all before it; each is computed once. */
   hashOf({ tokens, prefixScope, blockHashes }: PrefixKey, index: number): number {
     for (let i = blockHashes.length; i <= index; i++) {
       const before = i === 0 ? this.#rootHash(prefixScope) : blockHashes[i - 1]!;
-      const start = i * this.#blockSize;
-      blockHashes.push(this.#hash(before, tokens, start, start + this.#blockSize));
+      const start = i * this.blockSize;
+      blockHashes.push(this.#hash(before, tokens, start, start + this.blockSize));
     }
     return blockHashes[index]!;
   }
 
   /** The node of the `index`-th full block of `key`, after `parent`. */
   find(parent: PrefixNode, key: PrefixKey, index: number): PrefixNode | undefined {
-    const start = index * this.#blockSize;
-    const end = start + this.#blockSize;
+    const start = index * this.blockSize;
+    const end = start + this.blockSize;
     let node = this.#nodes.get(this.hashOf(key, index));
     while (node !== undefined && !(node.parent === parent && equals(node, key, start, end))) {
       node = node.sameHash;
@@ -57,8 +57,8 @@ export class PrefixTree {
     const found = this.find(from, key, index);
     if (found !== undefined) return found;
     const hash = this.hashOf(key, index);
-    const start = index * this.#blockSize;
-    const tokens = key.tokens.slice(start, start + this.#blockSize);
+    const start = index * this.blockSize;
+    const tokens = key.tokens.slice(start, start + this.blockSize);
     const node = createNode(hash, from, tokens, this.#nodes.get(hash));
     this.#nodes.set(hash, node);
     insertChild(from, node);

@@ -155,6 +155,43 @@ describe("Scheduler: prefix caching", () => {
   });
 });
 
+describe("Scheduler: admission", () => {
+  it("gives blocks for a whole prompt or none, and leaves free what those who run will grow by", () => {
+    const free = (expectedOutput: number) => {
+      const world = new SchedulerWorld({ numBlocks: 104, expectedOutput, maxSequences: 20 });
+      for (let i = 0; i < 20; i++) world.addOne(tokens(80, 100 * i), { maxTokens: 1000 });
+      world.step();
+      for (const { blockTable } of world.running) expect(blockTable).toHaveLength(5);
+      return world.numFree;
+    };
+    expect(free(1)).toBe(104 - 20 * 5);
+    expect(free(400)).toBeGreaterThan(5);
+  });
+
+  it("lets anybody in where nobody runs", () => {
+    const world = new SchedulerWorld({ numBlocks: 5, expectedOutput: 400 });
+    const only = world.addOne(tokens(80), { maxTokens: 1000 });
+    world.step();
+    expect(only.status).toBe("running");
+  });
+
+  it("lets an equal prompt wait to share what is being computed, and others go on", () => {
+    const world = new SchedulerWorld({ maxRows: 32, numBlocks: 40 });
+    const first = world.addOne(tokens(100));
+    world.step();
+    const equal = world.addOne([...tokens(90), 500]);
+    const other = world.addOne(tokens(20, 600));
+    let rows = 0;
+    while (equal.numOutputTokens === 0) {
+      const { step } = world.schedule();
+      if (first.numMissingTokens > 1) expect(equal.status).toBe("waiting");
+      rows += positionsOf(step, equal).length;
+      expect(other.status).toBe("running");
+    }
+    expect(rows).toBe(91 - 80); // up to its last full block all is the first one's
+  });
+});
+
 describe("Scheduler: samples of one prompt", () => {
   it("compute it once and are all drawn from its last row", () => {
     const world = new SchedulerWorld();

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { SAMPLED_TOKEN } from "./step.ts";
-import { SchedulerWorld, tokens } from "./testing/schedulerWorld.ts";
+import { CANDIDATES, SchedulerWorld, tokens } from "./testing/schedulerWorld.ts";
 
 describe("Scheduler: preemption", () => {
   it("keeps the victim's tokens and resumes it from what the cache still has", () => {
@@ -119,6 +119,26 @@ describe("Scheduler: preemption", () => {
     for (let i = 0; i < 4; i++) world.step();
     expect(late.status).toBe("waiting");
     expect(world.scheduler.residents.numPreemptions).toBe(0);
+  });
+
+  it("takes all beams of a search, forgets what came of some of them, and keeps slots for all", () => {
+    const world = new SchedulerWorld();
+    const beam = { width: 3, lengthPenalty: 1, earlyStopping: true };
+    world.addOne(tokens(6), { beam });
+    expect(world.scheduler.residents.numFreeSlots).toBe(8);
+    world.step();
+    const [first, second, third] = world.running;
+    expect(world.running).toHaveLength(3);
+    expect(world.scheduler.residents.numFreeSlots).toBe(5);
+    const group = world.outcomes.requests.get(0)!.beams!;
+    expect(group.receive(first!, CANDIDATES)).toBeUndefined();
+    expect(group.receive(second!, CANDIDATES)).toBeUndefined();
+    world.scheduler.preempt(second!, "caller");
+    expect(world.waiting).toEqual([first]);
+    expect(world.scheduler.residents.numFreeSlots).toBe(8);
+    expect(group.receive(third!, CANDIDATES)).toBeUndefined();
+    expect(group.receive(second!, CANDIDATES)).toBeUndefined();
+    expect(group.receive(first!, CANDIDATES)).toHaveLength(3);
   });
 
   it("ends waiting, running and preempted sequences and leaves nothing behind", () => {

@@ -96,6 +96,39 @@ describe("Scheduler: priorities", () => {
     expect(world.scheduler.residents.numPreemptions).toBe(0);
   });
 
+  it("counts cached blocks that nobody holds among those that a better priority needs", () => {
+    const world = new SchedulerWorld({ numBlocks: 6 });
+    const before = world.addOne(tokens(48));
+    world.step();
+    world.finish(before);
+    const slow = world.addOne(tokens(20, 100), { priority: 1 });
+    world.step();
+    // Four blocks are free, three of them cached ones that it begins with, and it needs two more.
+    const urgent = world.addOne([...tokens(48), ...tokens(20, 200)]);
+    world.step();
+    expect([slow, urgent].map(({ status }) => status)).toEqual(["waiting", "running"]);
+    expect(urgent.cachedTokens).toBe(48);
+  });
+
+  it("makes room for a better priority also where blocks are kept free for those who run", () => {
+    const world = new SchedulerWorld({ numBlocks: 100, expectedOutput: 800, maxSequences: 20 });
+    const slow = Array.from({ length: 16 }, (_, i) =>
+      world.addOne(tokens(80, 100 * i), { priority: 1, maxTokens: 1000 }),
+    );
+    while (world.waiting.length < 16 && world.running.length < 16) {
+      const { length } = world.running;
+      world.step();
+      if (world.running.length === length) break;
+    }
+    const numWaiting = world.waiting.length;
+    expect(numWaiting).toBeGreaterThan(0); // blocks are free that nobody may have
+    expect(world.numFree).toBeGreaterThan(5);
+    const urgent = world.addOne(tokens(80, 5000));
+    world.step();
+    expect(urgent.status).toBe("running");
+    expect(slow.filter(({ status }) => status === "running").length).toBeGreaterThan(3);
+  });
+
   it.each([
     ["blocks", tokens(60, 200), 1],
     ["slots", tokens(8, 200), 8],

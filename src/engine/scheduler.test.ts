@@ -273,20 +273,21 @@ describe("Scheduler: drafts", () => {
     expect(steps.map(({ samples }) => samples.length)).toEqual([0, 0, 0, 1, 5]);
   });
 
-  it("take only logits that nobody else needs, and never go past maxTokens", () => {
+  it("take only logits that nobody else needs", () => {
     const world = new SchedulerWorld({ maxSequences: 3 });
     world.addOne(tokens(3, 50));
+    const copies = world.addOne(copying, { numSpeculativeTokens: 4 });
+    world.step(4);
+    const { step } = world.schedule();
+    expect(positionsOf(step, copies)).toEqual([8, 9]); // three logits, two sequences: one draft
+  });
+
+  it("never go past maxTokens, and so not past the context", () => {
+    const world = new SchedulerWorld();
     const copies = world.addOne(copying, { numSpeculativeTokens: 4, maxTokens: 4 });
     world.step(4);
-    // Three logits, two sequences: one draft. After it, one token is left: no draft.
-    const second = world.schedule();
-    expect(positionsOf(second.step, copies)).toEqual([8, 9]);
-    world.receive(second, 5);
-    expect(copies.tokens.slice(8)).toEqual([4, 5, 5]);
-    const third = world.schedule();
-    expect(positionsOf(third.step, copies)).toEqual([10]);
-    world.receive(third, 1);
-    expect(copies.status).toBe("finished");
+    // Three more tokens may come: two drafts and the sample behind them.
+    expect(positionsOf(world.schedule().step, copies)).toEqual([8, 9, 10]);
   });
 
   it("are left out where no block is free for them, rather than preempting anybody", () => {
@@ -315,6 +316,17 @@ describe("Scheduler: drafts", () => {
     expect(sequence).toMatchObject({ status: "finished", finishReason: "stop", stopToken: 9 });
     expect(sequence.tokens).toHaveLength(8);
     expect(world.numFree).toBe(10);
+  });
+
+  it("behind a stop token are discarded also where text repeats one token", () => {
+    const world = new SchedulerWorld();
+    const sequence = world.addOne([5, 5, 5, 5], { numSpeculativeTokens: 4, stopTokenIds: [9] });
+    world.step(5);
+    const scheduled = world.schedule();
+    expect(scheduled.step.rows.map(({ token }) => token)).toEqual([5, 5]);
+    world.receive(scheduled, [9, 8]);
+    expect(sequence.tokens).toEqual([5, 5, 5, 5, 5]);
+    expect(sequence).toMatchObject({ finishReason: "stop", stopToken: 9 });
   });
 
   it("hold their sequence until the result is there; others go on meanwhile", () => {

@@ -4,8 +4,8 @@ import type { RequestId } from "./sequence.ts";
 export interface Watched {
   readonly requestId: RequestId;
   readonly index: number;
-  /** When it was added or last got on; the watchdog alone writes it after that. */
-  lastProgressMs: number;
+  /** When it was added or last got on. */
+  readonly lastProgressMs: number;
 }
 
 /** A sequence that has not got on for too long. */
@@ -22,29 +22,26 @@ export interface Stall {
 export class Watchdog {
   readonly #now: () => number;
   readonly #stallMs: number;
-  #lastLookMs: number;
+  #lastTurnMs: number;
 
   /** `now` gives milliseconds of any monotonic clock; without progress for `stallMs` a sequence stalls. */
   constructor(options: { readonly now: () => number; readonly stallMs: number }) {
     this.#now = options.now;
     this.#stallMs = options.stallMs;
-    this.#lastLookMs = options.now();
+    this.#lastTurnMs = options.now();
   }
 
-  /** True if nobody looked for `stallMs`. Looking then and only then names a stall once every `stallMs`. */
-  get isDue(): boolean {
-    return this.#now() - this.#lastLookMs >= this.#stallMs;
-  }
-
-  /** The sequence got on: a row, a token, or its arrival. */
-  progress(sequence: Watched): void {
-    sequence.lastProgressMs = this.#now();
+  /** True once every `stallMs`: who reports stalls then, and only then, names each once in that time. */
+  takeTurn(): boolean {
+    const now = this.#now();
+    if (now - this.#lastTurnMs < this.#stallMs) return false;
+    this.#lastTurnMs = now;
+    return true;
   }
 
   /** Those of `sequences` that stall, longest first. */
   stalled(sequences: Iterable<Watched>): Stall[] {
     const now = this.#now();
-    this.#lastLookMs = now;
     const stalls: Stall[] = [];
     for (const { requestId, index, lastProgressMs } of sequences) {
       const waitedMs = now - lastProgressMs;

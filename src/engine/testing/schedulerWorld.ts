@@ -22,6 +22,8 @@ interface SchedulerWorldOptions {
   readonly waitingOrder: WaitingOrder;
   /** What a row is believed to cost. Moving a block is believed to be free, so above 0 victims are swapped. */
   readonly msPerRow: number;
+  /** Tokens that answers are believed to have: admission keeps blocks free for them. */
+  readonly expectedOutput: number;
 }
 
 const DEFAULTS: SchedulerWorldOptions = {
@@ -32,7 +34,14 @@ const DEFAULTS: SchedulerWorldOptions = {
   maxRows: 1024,
   waitingOrder: "fcfs",
   msPerRow: 0,
+  expectedOutput: 1,
 };
+
+/** What may follow any token, the best first. */
+export const CANDIDATES = Array.from({ length: 20 }, (_, i) => ({
+  token: 10 + i,
+  logprob: -1 - i,
+}));
 
 /** A scheduler whose steps may use all of `maxRows`, driven by hand: no back end, results are made up. */
 export class SchedulerWorld {
@@ -50,8 +59,7 @@ export class SchedulerWorld {
     const budget = new StepBudget({ budgetMs: 2 ** 40, maxRows });
     budget.record(2 ** 20, 2 ** 20 * msPerRow);
     const estimate = new OutputEstimate();
-    // Answers are believed to be short, so that admission keeps hardly a block free for them.
-    for (let i = 0; i < 40; i++) estimate.record(1);
+    for (let i = 0; i < 40; i++) estimate.record(this.#options.expectedOutput);
     const { events, metrics } = this;
     const now = () => this.clockMs;
     this.scheduler = new Scheduler({
@@ -116,13 +124,19 @@ export class SchedulerWorld {
     return scheduled;
   }
 
-  /** The result of a step comes: every sample is `token`. */
-  receive(scheduled: ScheduledStep, token = 7): void {
-    const { step } = scheduled;
+  /**
+   * The result of a step comes: every sample is `token`, or one after the other is. The best tokens, where
+   * they are asked for, are always `CANDIDATES`.
+   */
+  receive(scheduled: ScheduledStep, token: number | readonly number[] = 7): void {
+    const { step, samples } = scheduled;
     this.scheduler.numCompletedSteps = step.id;
     this.outcomes.receive(scheduled, {
-      tokens: step.samples.map(() => token),
-      logprobs: step.samples.map(() => undefined),
+      tokens: samples.map((_, i) => (typeof token === "number" ? token : token[i]!)),
+      logprobs: samples.map(({ sequence }) => {
+        const count = sequence.sampling.logprobs;
+        return count === undefined ? undefined : { logprob: -1, top: CANDIDATES.slice(0, count) };
+      }),
       scores: step.scores.map(() => ({ logprob: -1, rank: 1, top: [] })),
     });
     this.scheduler.residents.checkIntegrity();
