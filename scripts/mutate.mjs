@@ -23,6 +23,9 @@ const CONFIG = `export default {
 /** Property tests take longest, and most mutants die without them. */
 const RUNS = [["--exclude", "**/*.property.test.ts"], ["property"]];
 
+/** Ends the tests that run. */
+let stopTests = () => {};
+
 /**
  * Runs some of a folder's tests up to the first that fails. Resolves to what failed, if anything did.
  * @param {string} folder
@@ -40,9 +43,10 @@ function runTests(folder, which) {
     });
     let output = "";
     let isLate = false;
+    stopTests = () => process.kill(-(/** @type {number} */ (child.pid)), "SIGKILL");
     const timer = setTimeout(() => {
       isLate = true;
-      process.kill(-(/** @type {number} */ (child.pid)), "SIGKILL");
+      stopTests();
     }, TIMEOUT_MS);
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding("utf8").on("data", (text) => {
@@ -52,6 +56,7 @@ function runTests(folder, which) {
     child.on("error", reject);
     child.on("close", (code) => {
       clearTimeout(timer);
+      stopTests = () => {};
       if (isLate) resolve(`not done after ${TIMEOUT_MS / 1000} s`);
       else if (code === 0) resolve(undefined);
       else resolve(/FAIL\s+(.*)/.exec(stripVTControlCharacters(output))?.[1] ?? "does not run");
@@ -87,6 +92,11 @@ await runMain(async () => {
   if (mutants.length === 0)
     throw new UsageError(`No mutant's file or rule has ${words.join(" or ")}.`);
   const folder = mkdtempSync(join(tmpdir(), "quire-mutants-"));
+  process.once("SIGINT", () => {
+    stopTests();
+    rmSync(folder, { recursive: true, force: true });
+    process.exit(130);
+  });
   let numSurvivors = 0;
   try {
     copyEngine(folder);

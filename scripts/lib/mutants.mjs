@@ -116,9 +116,10 @@ export const MUTANTS = {
     ],
     [
       "what is being computed is waited for",
-      "if (this.#newcomers.waitsToShare(sequence)) continue;",
-      "",
+      "if (this.#newcomers.waitsToShare(sequence)) {",
+      "if (sequence.numTokens < 0) {",
     ],
+    ["who waits to share holds nobody up", "sharing.add(sequence);", ""],
   ],
   "residents.ts": [
     [

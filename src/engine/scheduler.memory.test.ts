@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { MAX_SKIPS } from "./scheduler.ts";
 import { positionsOf, rowsPerSlot, SchedulerWorld, tokens } from "./testing/schedulerWorld.ts";
 
 describe("Scheduler: prefix caching", () => {
@@ -189,6 +190,26 @@ describe("Scheduler: admission", () => {
       expect(other.status).toBe("running");
     }
     expect(rows).toBe(91 - 80); // up to its last full block all is the first one's
+  });
+});
+
+describe("Scheduler: a prompt that waits to share", () => {
+  it("holds nobody up, however many go before it", () => {
+    const world = new SchedulerWorld({ maxRows: 20, numBlocks: 200 });
+    const long = world.addOne(tokens(1000));
+    world.step();
+    const equal = world.addOne([...tokens(990), 5000]);
+    let numServed = 0;
+    while (long.numMissingTokens > 60) {
+      const small = world.addOne([6000 + numServed], { maxTokens: 1 });
+      world.step();
+      expect(small.status).toBe("finished");
+      expect(equal.status).toBe("waiting");
+      numServed += 1;
+    }
+    expect(numServed).toBeGreaterThan(MAX_SKIPS);
+    while (equal.status === "waiting") world.step();
+    expect(equal.cachedTokens).toBeGreaterThanOrEqual(976);
   });
 });
 

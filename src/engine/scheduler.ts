@@ -220,6 +220,7 @@ export class Scheduler {
     const shares = fairShares(wants, maxRows - builder.numRows);
     const planned = new Map(likely.map((sequence, i) => [sequence, shares[i]!]));
     const starving = newcomers.filter(({ numSkips }) => numSkips >= MAX_SKIPS);
+    const sharing = new Set<Sequence>();
     let numLikely = likely.length;
     let numFailed = 0;
     let lowestPriority = Number.POSITIVE_INFINITY;
@@ -228,7 +229,10 @@ export class Scheduler {
       const numRows = maxRows - builder.numRows;
       if (numRows === 0 || builder.numLogits === this.#options.maxLogits) return;
       if (starving.some((other) => isPassedOver(other, sequence))) continue;
-      if (this.#newcomers.waitsToShare(sequence)) continue;
+      if (this.#newcomers.waitsToShare(sequence)) {
+        sharing.add(sequence);
+        continue;
+      }
       if (!this.#admit(sequence, builder)) {
         // Newcomers would overwrite what is left of it in the pool.
         if (sequence.isPaused) return;
@@ -238,7 +242,7 @@ export class Scheduler {
         continue;
       }
       for (const other of newcomers) {
-        if (!isPassedOver(other, sequence)) continue;
+        if (sharing.has(other) || !isPassedOver(other, sequence)) continue;
         other.numSkips += 1;
         if (other.numSkips === MAX_SKIPS) starving.push(other);
       }
