@@ -58,6 +58,7 @@ export function renderPlot(plot: Plot): string {
   const body = plot.kind.type === "lines" ? renderLines(plot.kind) : renderStacks(plot.kind);
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="12">`,
+    `<title>${escapeText(plot.title)}</title>`,
     `<rect width="${WIDTH}" height="${HEIGHT}" fill="white"/>`,
     `<clipPath id="inside"><rect x="${MARGIN.left - 4}" y="${MARGIN.top - 4}" width="${INNER_WIDTH + 8}" height="${INNER_HEIGHT + 8}"/></clipPath>`,
     text(MARGIN.left, 22, plot.title, 'font-size="15"'),
