@@ -1,5 +1,6 @@
 import type { BeamCandidate, BeamMove, BeamSearch } from "./beamSearch.ts";
 import type { Sequence } from "./sequence.ts";
+import { commonLength } from "./tokenOrder.ts";
 
 /** The beams of one request: they advance, wait and are preempted together. */
 export class BeamGroup {
@@ -58,11 +59,7 @@ export class BeamGroup {
   joinForResume(): Sequence {
     const [first, ...others] = this.live as [Sequence, ...Sequence[]];
     let common = first.tokens.length - 1; // each needs a row of its own
-    for (const { tokens } of others) {
-      let length = 0;
-      while (length < common && tokens[length] === first.tokens[length]) length += 1;
-      common = length;
-    }
+    for (const { tokens } of others) common = commonLength(tokens, first.tokens, 0, common);
     first.setForks(others, common);
     return first;
   }

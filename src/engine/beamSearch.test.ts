@@ -36,6 +36,11 @@ interface Setting extends BeamSearchParams {
   readonly stopTokens: ReadonlySet<number>;
 }
 
+/** The first step: what may follow the prompt. */
+function start(beams: BeamSearch, candidates: readonly BeamCandidate[]) {
+  return beams.advance([candidates]);
+}
+
 /** Drives the search as the engine does: with the tokens of its own live beams. */
 function search(model: Model, setting: Setting): { hypotheses: BeamHypothesis[]; steps: number } {
   const beams = new BeamSearch(setting, setting);
@@ -44,7 +49,7 @@ function search(model: Model, setting: Setting): { hypotheses: BeamHypothesis[];
   while (!beams.isDone) {
     expect(beams.numLive).toBe(live.length);
     const candidates = live.map((tokens) => bestOf(model(tokens), 2 * setting.width));
-    const moves = steps === 0 ? beams.start(candidates[0]!) : beams.advance(candidates);
+    const moves = beams.advance(candidates);
     live = moves.map(({ parent, token }) => [...live[parent]!, token]);
     for (const [rank, { cumulativeLogprob }] of moves.entries()) {
       expect(cumulativeLogprob).toBe(sum(model, live[rank]!));
@@ -199,7 +204,7 @@ describe("a step of beam search", () => {
   it("ranks the candidates of all beams, ties to the lower parent and token", () => {
     const beams = create();
     expect(beams.numLive).toBe(1);
-    const first = beams.start([
+    const first = start(beams, [
       { token: 2, logprob: -1 },
       { token: 1, logprob: -1 },
       { token: 3, logprob: -2 },
@@ -226,7 +231,7 @@ describe("a step of beam search", () => {
 
   it("may continue one beam twice and drop another", () => {
     const beams = create();
-    beams.start([
+    start(beams, [
       { token: 1, logprob: -0.1 },
       { token: 2, logprob: -5 },
     ]);
@@ -245,7 +250,7 @@ describe("a step of beam search", () => {
 
   it("ends hypotheses at stop tokens within the first ranks only", () => {
     const beams = create();
-    beams.start([
+    start(beams, [
       { token: 1, logprob: -1 },
       { token: 2, logprob: -1.1 },
       { token: STOP, logprob: -1.2 }, // third of two: ignored
@@ -283,7 +288,7 @@ describe("a step of beam search", () => {
         { width: 2, ...params },
         { maxTokens: 4, stopTokens: new Set([8, 9]) },
       );
-      const moves = beams.start([
+      const moves = start(beams, [
         { token: 8, logprob: -1 },
         { token: 9, logprob: -1.2 },
         { token: 1, logprob: -2 },
@@ -297,7 +302,7 @@ describe("a step of beam search", () => {
   it("ends when live beams can only equal what is finished", () => {
     const params = { width: 2, lengthPenalty: 1, earlyStopping: false };
     const beams = new BeamSearch(params, { maxTokens: 9, stopTokens: new Set([8, 9]) });
-    beams.start([
+    start(beams, [
       { token: 8, logprob: -1 },
       { token: 9, logprob: -2 },
       { token: 10, logprob: -2 },
@@ -309,7 +314,7 @@ describe("a step of beam search", () => {
   it("goes on without early stopping while a live beam scores better than the worst finished one", () => {
     const params = { width: 2, lengthPenalty: 1, earlyStopping: false };
     const beams = new BeamSearch(params, { maxTokens: 9, stopTokens: new Set([8, 9]) });
-    beams.start([
+    start(beams, [
       { token: 1, logprob: -0.5 },
       { token: 9, logprob: -3 },
       { token: 2, logprob: -4 },
@@ -328,7 +333,7 @@ describe("a step of beam search", () => {
 
   it("keeps the best finished hypotheses only", () => {
     const beams = create({ width: 1, earlyStopping: "never" }, 3);
-    beams.start([
+    start(beams, [
       { token: STOP, logprob: -1 },
       { token: 1, logprob: -1.2 },
     ]);
@@ -347,14 +352,14 @@ describe("a step of beam search", () => {
       { token: 2, logprob: -2 },
     ];
     const short = create({}, 1);
-    expect(short.start(candidates)).toEqual([]);
+    expect(start(short, candidates)).toEqual([]);
     expect(short.isDone).toBe(true);
     expect(short.hypotheses(1)).toEqual([
       { tokens: [1], cumulativeLogprob: -1, score: -1, finishReason: "length" },
     ]);
 
     const late = create();
-    late.start(candidates);
+    start(late, candidates);
     late.end("deadline");
     expect(late.isDone).toBe(true);
     expect(late.hypotheses(2).map(({ tokens, finishReason }) => [tokens, finishReason])).toEqual([
@@ -372,7 +377,7 @@ describe("a step of beam search", () => {
   it("lives on with fewer beams where a beam's candidates are mostly stop tokens", () => {
     const options = { maxTokens: 9, stopTokens: new Set([7, 8, 9]) };
     const beams = new BeamSearch({ width: 2, lengthPenalty: 1, earlyStopping: "never" }, options);
-    const moves = beams.start([
+    const moves = start(beams, [
       { token: 7, logprob: -1 },
       { token: 8, logprob: -1.1 },
       { token: 9, logprob: -1.2 },
@@ -384,11 +389,10 @@ describe("a step of beam search", () => {
 
   it("refuses candidates for another number of beams, and a second start", () => {
     const beams = create();
-    beams.start([
+    start(beams, [
       { token: 1, logprob: -1 },
       { token: 2, logprob: -2 },
     ]);
     expect(() => beams.advance([[]])).toThrow(/2 live beams got candidates for 1/);
-    expect(() => beams.start([])).toThrow(/started twice/);
   });
 });

@@ -96,14 +96,8 @@ export class BeamSearch {
     return this.#live.length === 0;
   }
 
-  /** The first step: candidates after the prompt. */
-  start(candidates: readonly BeamCandidate[]): BeamMove[] {
-    invariant(this.#length === 0, "A beam search is started twice.");
-    return this.advance([candidates]);
-  }
-
   /**
-   * A step: for each live beam, in order, the best tokens that may follow it. Returns the beams that live
+   * A step: for each live beam, in order, the best tokens that may follow it; in the first, for the prompt. Returns the beams that live
    * on, best first; none if the search is done.
    */
   advance(candidatesPerBeam: readonly (readonly BeamCandidate[])[]): BeamMove[] {

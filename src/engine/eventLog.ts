@@ -66,7 +66,6 @@ export const DEFAULT_EVENT_CAPACITY = 1_024;
 /** The latest events, oldest dropped first, and how many of each kind there were. O(1) an event. */
 export class EventLog {
   readonly #capacity: number;
-  readonly #listener: ((event: EngineEvent) => void) | undefined;
   /** A ring; full once it is as long as the capacity. */
   readonly #ring: EngineEvent[] = [];
   /** Place of the oldest event, once the ring is full. */
@@ -74,15 +73,13 @@ export class EventLog {
   readonly #counts = noEvents();
   readonly #dropped = noEvents();
 
-  /** `capacity`: events kept, at least 1. `listener` gets every event as it happens; it must be quick and must not throw. */
+  /** `capacity`: events kept, at least 1. */
   constructor(
     options: {
       readonly capacity?: number;
-      readonly listener?: (event: EngineEvent) => void;
     } = {},
   ) {
     this.#capacity = options.capacity ?? DEFAULT_EVENT_CAPACITY;
-    this.#listener = options.listener;
   }
 
   /** Events kept. */
@@ -109,7 +106,6 @@ export class EventLog {
       this.#ring[this.#oldest] = event;
       this.#oldest = (this.#oldest + 1) % this.#capacity;
     }
-    this.#listener?.(event);
   }
 
   /** The events kept, oldest first. */

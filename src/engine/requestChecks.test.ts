@@ -64,6 +64,7 @@ describe("checkRequest", () => {
     [{ promptTokens: [] }, /prompt is empty; give at least one token/],
     [{ promptTokens: [1, -1] }, /promptTokens\[1\] is -1/],
     [{ promptTokens: [0.5] }, /promptTokens\[0\] is 0.5/],
+    [{ promptTokens: [Number.NaN] }, /promptTokens\[0\] is NaN/],
     [{ n: 0 }, /n is 0; it must be an integer >= 1/],
     [{ n: 1.5 }, /n is 1.5/],
     [{ maxTokens: 0 }, /maxTokens is 0/],

@@ -26,14 +26,6 @@ export class SequenceQueue {
     this.#size += 1;
   }
 
-  pushFront(sequence: Sequence): void {
-    sequence.next = this.#first;
-    if (this.#first === undefined) this.#last = sequence;
-    else this.#first.previous = sequence;
-    this.#first = sequence;
-    this.#size += 1;
-  }
-
   /** Takes out a sequence that is in this queue. */
   remove(sequence: Sequence): void {
     const { previous, next } = sequence;
