@@ -47,7 +47,8 @@ export default defineConfig(async () => ({
           sequence: { groupOrder: 0 },
         },
       },
-      ...gpuProject("swiftshader", swiftshaderIcd(), 1),
+      // The same Chromium that `npm test` has looked for its driver in.
+      ...gpuProject("swiftshader", swiftshaderIcd(process.env["CHROME_PATH"]), 1),
       ...gpuProject("lavapipe", await findLavapipe(), 2),
       {
         plugins: [wasmKernels()],

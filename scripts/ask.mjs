@@ -1,46 +1,59 @@
-import { ASK_FLAGS, parseAsk } from "./lib/askOptions.mjs";
+import { ASK_FLAGS, parseAsk, unusedFlags } from "./lib/askOptions.mjs";
 import { describeAdapter, ensureBrowser, openPage } from "./lib/browsers.mjs";
 import { ensureLibrary } from "./lib/build.mjs";
 import { ConversationPrinter } from "./lib/conversationPrinter.mjs";
 import { runMain, SetupError, UsageError } from "./lib/errors.mjs";
 import { helpText } from "./lib/flags.mjs";
-import { ensureDefaultModel, ensureNamedModel } from "./lib/model.mjs";
+import { ensureDefaultModel } from "./lib/model.mjs";
+import { ensureNamedModel, readModelFlag } from "./lib/namedModel.mjs";
 import { ensurePackages } from "./lib/packages.mjs";
 import { inRoot } from "./lib/paths.mjs";
 import { createProgress, say } from "./lib/progress.mjs";
 import { startServer } from "./lib/server.mjs";
+import { beforeEnd, SIGNAL_CODES, takeSignals } from "./lib/signals.mjs";
 
 /** @typedef {import("./pages/ask.js").AskOutcome} AskOutcome */
 /** @typedef {import("./pages/ask.js").AskEvent} AskEvent */
+/** @typedef {import("./lib/signals.mjs").EndSignal} EndSignal */
+/** @typedef {{ error: { code: string, message: string } }} Failure what stops everything */
 
-const INTERRUPTED = 130;
 /** After Ctrl-C the page gets this long to end its requests. */
 const ABORT_GRACE_MS = 3000;
 
 const argv = process.argv.slice(2);
 const wantsJson = argv.includes("--json");
+let isPrinted = false;
 
 await runMain(async () => {
+  if (wantsJson) beforeEnd((signal) => printJson(describeInterruption(signal)));
   try {
     const options = parseAsk(argv);
     if (options !== "help") return await ask(options);
     process.stdout.write(helpText('npm run ask -- "prompt" ["prompt 2" ...] [flags]', ASK_FLAGS));
     return 0;
   } catch (error) {
-    if (wantsJson) printError(error);
+    if (wantsJson) printJson(describeFailure(error));
     throw error;
   }
 });
 
-/** @param {unknown} error */
-function printError(error) {
+/** @param {unknown} error @returns {Failure} */
+function describeFailure(error) {
   const coded = error instanceof SetupError || error instanceof UsageError;
   const message = error instanceof Error ? error.message : String(error);
-  printJson({ error: { code: coded ? error.code : "internal", message } });
+  return { error: { code: coded ? error.code : "internal", message } };
 }
 
-/** @param {unknown} value */
+/** @param {EndSignal} signal @returns {Failure} */
+function describeInterruption(signal) {
+  const message = `${signal} ended the command before there was a result.`;
+  return { error: { code: "aborted", message } };
+}
+
+/** Prints the one object that is promised: the first that there is. @param {unknown} value */
 function printJson(value) {
+  if (isPrinted) return;
+  isPrinted = true;
   process.stdout.write(`${JSON.stringify(value)}\n`);
 }
 
@@ -49,11 +62,10 @@ function printJson(value) {
  * @returns {Promise<number>} the exit code
  */
 async function ask(options) {
+  const named = options.model === undefined ? undefined : readModelFlag(options.model);
   await ensurePackages();
+  const model = await (named === undefined ? ensureDefaultModel() : ensureNamedModel(named));
   await ensureLibrary();
-  const model = await (options.model === undefined
-    ? ensureDefaultModel()
-    : ensureNamedModel(options.model));
   await ensureBrowser(options.browser);
   const modelUrl = `/model/${encodeURIComponent(model.name)}`;
   const server = await startServer({
@@ -82,9 +94,9 @@ async function ask(options) {
         requests: options.requests,
       };
       const outcome = await Promise.race([runJob(page, job), interrupt.gaveUp]);
-      if (outcome === undefined) return INTERRUPTED;
       const code = finish(options, model, outcome);
-      return interrupt.seen() ? INTERRUPTED : code;
+      const signal = interrupt.seen();
+      return signal === undefined ? code : SIGNAL_CODES[signal];
     } finally {
       interrupt.remove();
       await close();
@@ -97,7 +109,7 @@ async function ask(options) {
 /**
  * @param {import("playwright").Page} page
  * @param {import("./lib/askOptions.mjs").AskJob} job
- * @returns {Promise<AskOutcome | { error: { code: string, message: string } }>}
+ * @returns {Promise<AskOutcome | Failure>}
  */
 function runJob(page, job) {
   const crashed = new Promise((_, failed) => {
@@ -123,25 +135,26 @@ function runJob(page, job) {
  * @param {import("playwright").Page} page
  */
 function onInterrupt(page) {
-  let seen = false;
-  /** @type {(value: undefined) => void} */
-  let giveUp = () => {};
-  /** @type {Promise<undefined>} */
+  /** @type {EndSignal | undefined} */
+  let seen;
+  /** @type {(failure: Failure) => void} */
+  let end = () => {};
+  /** @type {Promise<Failure>} */
   const gaveUp = new Promise((done) => {
-    giveUp = done;
+    end = done;
   });
-  const handle = () => {
-    if (seen) return giveUp(undefined);
-    seen = true;
-    setTimeout(() => giveUp(undefined), ABORT_GRACE_MS).unref();
+  const remove = takeSignals((signal) => {
+    const giveUp = () => end(describeInterruption(signal));
+    if (seen !== undefined) return giveUp();
+    seen = signal;
+    setTimeout(giveUp, ABORT_GRACE_MS).unref();
     page
       .evaluate(() =>
         /** @type {typeof globalThis & { abortJob(): void }} */ (globalThis).abortJob(),
       )
-      .catch(() => giveUp(undefined));
-  };
-  process.on("SIGINT", handle);
-  return { gaveUp, seen: () => seen, remove: () => process.off("SIGINT", handle) };
+      .catch(giveUp);
+  });
+  return { gaveUp, seen: () => seen, remove };
 }
 
 /**
@@ -167,7 +180,7 @@ function createReport(options, write) {
       }
       progress?.end();
       progress = undefined;
-      if (event.type === "ready") say(describeBackend(event.backend));
+      if (event.type === "ready") sayBackend(options, event.backend);
       else if (event.type === "text") printer.push(event.answer, event.text);
       else printer.end(event.answer, event.error);
     }
@@ -175,19 +188,22 @@ function createReport(options, write) {
 }
 
 /**
- * The line about what computes.
+ * Says what computes, and which flags it has no use for.
+ * @param {import("./lib/askOptions.mjs").AskOptions} options
  * @param {import("../src/worker/protocol.ts").BackendInfo} info
  */
-function describeBackend({ backend, precision, threads, simd, backendReason }) {
+function sayBackend({ engine }, { backend, precision, threads, simd, backendReason }) {
   const cpu = simd === null ? "" : `, ${threads} thread${threads === 1 ? "" : "s"}, ${simd} SIMD`;
-  return `Back end ${backend}, ${precision}${cpu}. ${backendReason}`;
+  say(`Back end ${backend}, ${precision}${cpu}. ${backendReason}`);
+  const unused = unusedFlags(engine, backend).join(", ");
+  if (unused !== "") say(`Not used on WebGPU: ${unused}. --backend wasm uses what is WASM's.`);
 }
 
 /**
  * Prints the results.
  * @param {import("./lib/askOptions.mjs").AskOptions} options
  * @param {import("./lib/model.mjs").LocalModel} model
- * @param {AskOutcome | { error: { code: string, message: string } }} outcome
+ * @param {AskOutcome | Failure} outcome
  * @returns {number} the exit code
  */
 function finish(options, model, outcome) {

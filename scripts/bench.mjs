@@ -1,13 +1,14 @@
-import { writeFileSync } from "node:fs";
 import { BENCHMARKS, benchmark, NAMES } from "./bench/benchmarks.mjs";
 import { measureBrowsers } from "./bench/browsers.mjs";
 import { BENCH_FLAGS, parseBench } from "./bench/options.mjs";
 import { measureInPage } from "./bench/pageBenchmarks.mjs";
 import { measurePeers } from "./bench/peers.mjs";
+import { openResultFile } from "./bench/resultFile.mjs";
 import { runMain } from "./lib/errors.mjs";
 import { helpText } from "./lib/flags.mjs";
 import { ensurePackages } from "./lib/packages.mjs";
 import { say } from "./lib/progress.mjs";
+import { beforeEnd } from "./lib/signals.mjs";
 
 /**
  * What a measurement comes to.
@@ -33,13 +34,20 @@ await runMain(async () => {
     }
     return;
   }
-  await ensurePackages();
-  const [name] = options.names;
-  const measure = (name === undefined ? undefined : ALONE[name]) ?? measureInPage;
-  const { lines, ...report } = await measure(options);
-  process.stdout.write(`${lines.join("\n")}\n`);
-  if (options.json !== undefined) {
-    writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
-    say(`Written to ${options.json}`);
+  const file = options.json === undefined ? undefined : openResultFile(options.json);
+  const forget = beforeEnd(() => file?.discard());
+  try {
+    await ensurePackages();
+    const [name] = options.names;
+    const measure = (name === undefined ? undefined : ALONE[name]) ?? measureInPage;
+    const { lines, ...report } = await measure(options);
+    process.stdout.write(`${lines.join("\n")}\n`);
+    file?.write(report);
+    if (file !== undefined) say(`Written to ${options.json}`);
+  } catch (error) {
+    file?.discard();
+    throw error;
+  } finally {
+    forget();
   }
 });

@@ -7,6 +7,7 @@ import { helpText, parseFlags } from "./lib/flags.mjs";
 import { checkImports } from "./lib/imports.mjs";
 import { ensurePackages } from "./lib/packages.mjs";
 import { inRoot, root } from "./lib/paths.mjs";
+import { repositoryFiles } from "./lib/repositoryFiles.mjs";
 import { listFiles } from "./lib/stamp.mjs";
 import { findForbidden, gzipBytes, isText } from "./lib/textRules.mjs";
 import { totalsLine } from "./lib/totals.mjs";
@@ -75,11 +76,8 @@ async function imports() {
 }
 
 async function machineNames() {
-  const args = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
-  const { code, stdout, output } = await capture("git", args);
-  if (code !== 0) return `git ls-files failed: ${output}`;
   const faults = [];
-  for (const file of stdout.split("\0").filter((name) => name !== "")) {
+  for (const file of await repositoryFiles(root)) {
     const bytes = readIfThere(inRoot(file));
     if (bytes !== undefined && isText(bytes)) faults.push(...findForbidden(file, bytes.toString()));
   }

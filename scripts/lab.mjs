@@ -3,6 +3,7 @@ import { runBrowserExperiment } from "./lab/browser.mjs";
 import { bundleLab } from "./lab/bundle.mjs";
 import { LAB_FLAGS, parseLab } from "./lab/options.mjs";
 import { runExperiments } from "./lab/runExperiments.mjs";
+import { ensureBrowser } from "./lib/browsers.mjs";
 import { runMain } from "./lib/errors.mjs";
 import { helpText } from "./lib/flags.mjs";
 import { ensurePackages } from "./lib/packages.mjs";
@@ -27,6 +28,8 @@ await runMain(async () => {
     return;
   }
   const { ids, seed, json } = options;
+  // Now rather than after minutes of simulations.
+  if (ids.includes(IN_BROWSER.id)) await ensureBrowser("chromium");
   const start = performance.now();
   const print = (/** @type {import("../src/lab/lab.ts").LabReport} */ { text }) =>
     (json ? process.stderr : process.stdout).write(`${text}\n`);

@@ -5,8 +5,10 @@ import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { runMain, UsageError } from "./lib/errors.mjs";
 import { MUTANTS } from "./lib/mutants.mjs";
+import { ensurePackages } from "./lib/packages.mjs";
 import { inRoot } from "./lib/paths.mjs";
 import { say } from "./lib/progress.mjs";
+import { beforeEnd } from "./lib/signals.mjs";
 
 // Do the engine's tests notice when a rule is broken? Breaks one rule after the other in a copy of the
 // engine and runs its tests: each mutant must make one fail. For people who change the engine; takes some
@@ -91,11 +93,11 @@ await runMain(async () => {
     });
   if (mutants.length === 0)
     throw new UsageError(`No mutant's file or rule has ${words.join(" or ")}.`);
+  await ensurePackages();
   const folder = mkdtempSync(join(tmpdir(), "quire-mutants-"));
-  process.once("SIGINT", () => {
+  const forget = beforeEnd(() => {
     stopTests();
     rmSync(folder, { recursive: true, force: true });
-    process.exit(130);
   });
   let numSurvivors = 0;
   try {
@@ -119,6 +121,7 @@ await runMain(async () => {
       );
     }
   } finally {
+    forget();
     rmSync(folder, { recursive: true, force: true });
   }
   process.stdout.write(`${mutants.length} mutants, ${numSurvivors} survived\n`);

@@ -1,10 +1,12 @@
 import { DEMO_FOLDER, ensureDemo } from "./lib/build.mjs";
 import { runMain, SetupError } from "./lib/errors.mjs";
 import { helpText, parseFlags } from "./lib/flags.mjs";
-import { ensureDefaultModel, ensureNamedModel, isUrl } from "./lib/model.mjs";
+import { ensureDefaultModel } from "./lib/model.mjs";
+import { ensureNamedModel, readModelFlag } from "./lib/namedModel.mjs";
 import { ensurePackages } from "./lib/packages.mjs";
 import { say } from "./lib/progress.mjs";
 import { startServer } from "./lib/server.mjs";
+import { takeSignals } from "./lib/signals.mjs";
 
 // A browser keeps models by origin, and the port is part of it: the same one every time.
 const USUAL_PORT = 4173;
@@ -22,8 +24,9 @@ await runMain(async () => {
     process.stdout.write(helpText("npm start [-- --port N --model FILE|URL]", FLAGS));
     return;
   }
+  const named = values.model === undefined ? undefined : readModelFlag(values.model);
   await ensurePackages();
-  const model = await chooseModel(values.model);
+  const model = await chooseModel(named);
   await ensureDemo();
   const options = {
     folders: { "/": DEMO_FOLDER },
@@ -32,27 +35,23 @@ await runMain(async () => {
   };
   const server = await startOnPort(options, values.port);
   process.stdout.write(`Quire's demo is at ${server.url}/ (Ctrl-C ends it)\n`);
-  await new Promise((done) => {
-    process.once("SIGINT", done);
-    process.once("SIGTERM", done);
-  });
+  await new Promise((done) => takeSignals(done));
   await server.close();
 });
 
 /**
  * The model that the demo offers first: a URL as it is (the page keeps the file), a file by way of
  * our server.
- * @param {string | undefined} value
+ * @param {import("./lib/namedModel.mjs").NamedModel | undefined} named
  * @returns {Promise<{ url: string, name: string, files: Record<string, string> }>}
  */
-async function chooseModel(value) {
-  if (value !== undefined && isUrl(value)) {
-    const name = decodeURIComponent(new URL(value).pathname.split("/").at(-1) || value);
-    return { url: value, name, files: {} };
-  }
-  const model = await (value === undefined ? ensureDefaultModel() : ensureNamedModel(value));
-  const path = `/models/${model.name}`;
-  const url = `/models/${encodeURIComponent(model.name)}`;
+async function chooseModel(named) {
+  if (named?.kind === "url") return { url: named.value, name: named.name, files: {} };
+  const model = await (named === undefined ? ensureDefaultModel() : ensureNamedModel(named));
+  // The page keeps models by URL: another file of the same name needs another URL.
+  const folder = `/models/${model.sha256.slice(0, 12)}`;
+  const path = `${folder}/${model.name}`;
+  const url = `${folder}/${encodeURIComponent(model.name)}`;
   return { url, name: model.name, files: { [path]: model.path } };
 }
 

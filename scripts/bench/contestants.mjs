@@ -1,6 +1,7 @@
 import { fork } from "node:child_process";
 import { launchBrowser } from "../lib/browsers.mjs";
 import { inRoot } from "../lib/paths.mjs";
+import { beforeEnd } from "../lib/signals.mjs";
 import { LOAD_PROMPT } from "./chats.mjs";
 import { browserText } from "./machine.mjs";
 import { pageObject } from "./pageObject.mjs";
@@ -63,7 +64,8 @@ export async function openLlamaCpp(options) {
   const child = fork(inRoot("e2e/peers/llamaCpp.mjs"), {
     stdio: ["ignore", "ignore", "inherit", "ipc"],
   });
-  const ended = new Promise((done) => child.once("exit", done));
+  const forget = beforeEnd(() => child.kill());
+  const ended = new Promise((done) => child.once("exit", done)).finally(forget);
   const call = async (/** @type {unknown[]} */ ...message) => {
     const answer = new Promise((done) => child.once("message", done));
     child.send(message);

@@ -1,3 +1,4 @@
+import { checkThreads } from "../lib/askOptions.mjs";
 import { UsageError } from "../lib/errors.mjs";
 import { parseFlags } from "../lib/flags.mjs";
 import { benchmark, NAMES } from "./benchmarks.mjs";
@@ -63,14 +64,18 @@ export function parseBench(argv) {
     }
   }
   const names = NAMES.filter((name) => positionals.includes(name));
-  const wasmFlag = values.threads !== undefined || values.simd !== undefined;
+  const wasmFlag =
+    values.threads !== undefined || values.simd !== undefined || values.precision === "fast";
   const asked = /** @type {BenchOptions["backend"]} */ (values.backend ?? "auto");
   const backend = resolveBackend(names, asked === "auto" && wasmFlag ? "wasm" : asked);
   if (backend === "webgpu" && wasmFlag) {
-    throw new UsageError("--threads and --simd belong to the WASM back end: --backend wasm.");
+    throw new UsageError(
+      "--threads, --simd and --precision fast belong to the WASM back end: --backend wasm.",
+    );
   }
-  if (backend === "webgpu" && values.precision === "fast") {
-    throw new UsageError("--precision fast is not offered by the webgpu back end. Valid: exact.");
+  checkThreads(values);
+  if (values.windows !== undefined && !names.includes("perplexity")) {
+    throw new UsageError("--windows belongs to the benchmark perplexity, which is not named.");
   }
   for (const [name, allowed] of OWN_SET_UP) {
     if (!names.some((asked) => asked === name)) continue;

@@ -27,12 +27,19 @@ test("flags of the WASM back end choose it", () => {
     backend: "wasm",
     engine: { threads: 1 },
   });
+  expect(parse("decode", "--precision", "fast").backend).toBe("wasm");
+  expect(parse("decode", "--precision", "exact").backend).toBe("auto");
   expect(parse("--simd", "plain", "--isolated", "off", "--runs", "2")).toMatchObject({
     backend: "wasm",
     engine: { simd: "plain" },
     isolated: false,
     runs: 2,
   });
+});
+
+test("--windows goes with perplexity", () => {
+  expect(parse("decode", "perplexity", "--windows", "2").numWindows).toBe(2);
+  expect(parse("perplexity").numWindows).toBe(9);
 });
 
 test("names come in the order in which they run", () => {
@@ -47,6 +54,10 @@ test.each([
   [["--backend", "webgpu", "--threads", "2"], "--threads"],
   [["linear", "--simd", "plain"], "There is no linear on wasm"],
   [["--backend", "webgpu", "--precision", "fast"], "--precision fast"],
+  [["linear", "--precision", "fast"], "There is no linear on wasm"],
+  [["decode", "--windows", "2"], "--windows belongs to the benchmark perplexity"],
+  [["--windows", "2"], "--windows belongs to the benchmark perplexity"],
+  [["--threads", "2", "--isolated", "off"], "--threads 2 is not supported with --isolated off"],
   [["peers", "walk"], "runs by itself"],
   [["peers", "--browser", "firefox"], "chooses --browser itself"],
   [["browsers", "--isolated", "off"], "chooses --isolated itself"],

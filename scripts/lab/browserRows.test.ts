@@ -1,4 +1,6 @@
+import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { inRoot } from "../lib/paths.mjs";
 import type { Policy } from "../pages/policies.js";
 import { compare, type Point, pointRows } from "./browserRows.mjs";
 
@@ -79,4 +81,18 @@ test("a throughput beyond the measured rates is said to be the least or the most
 test("without a point at the compared rate there is nothing to compare", () => {
   const serial = { system: "serial", points: [point("serial", 1, 80, 100)] } as const;
   expect(() => compare([serial, QUIRE], LIMITS)).toThrow("serial was not measured at 0.8.");
+});
+
+test("the lab's README lists the ids of every row", () => {
+  const points = [0.8, 1.2].map((load) => point("serial", load, 80, 100, 1000));
+  const curves = [
+    { ...SERIAL, points },
+    QUIRE,
+    { system: "static", points: QUIRE.points } as const,
+  ];
+  const readme = readFileSync(inRoot("src/lab/README.md"), "utf8");
+  for (const row of [...pointRows(points), ...compare(curves, LIMITS).rows]) {
+    expect(readme).toContain(`\`${row.metric}\``);
+    expect(readme).toContain(`\`${row.case}\``);
+  }
 });

@@ -1,5 +1,4 @@
 import { pathToFileURL } from "node:url";
-import { build } from "vite";
 import { inRoot } from "../lib/paths.mjs";
 
 const FOLDER = ".cache/lab/bundle";
@@ -9,6 +8,8 @@ const FOLDER = ".cache/lab/bundle";
  * @returns {Promise<{ file: string, module: typeof import("../../src/lab/lab.ts") }>}
  */
 export async function bundleLab() {
+  // Here and not above: the command installs vite first.
+  const { build } = await import("vite");
   await build({
     configFile: false,
     root: inRoot("."),

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { UsageError } from "./errors.mjs";
 import { parseFlags } from "./flags.mjs";
+import { userPath } from "./paths.mjs";
 
 /** Widest beam search of the engine. */
 const MAX_BEAMS = 10;
@@ -80,6 +81,8 @@ export function parseAsk(argv) {
   if (conversations.length === 0) {
     throw new UsageError('There is nothing to ask. Usage: npm run ask -- "prompt" [flags]');
   }
+  checkThreads(values);
+  checkSeed(values, conversations.length);
   return {
     model: values.model,
     browser: values.browser === "firefox" ? "firefox" : "chromium",
@@ -98,6 +101,46 @@ export function parseAsk(argv) {
       ...readSampling(values, i),
     })),
   };
+}
+
+/**
+ * Threads share memory, which a page gets only where it is isolated.
+ * @param {{ threads?: number, isolated?: string }} values
+ */
+export function checkThreads({ threads = 1, isolated }) {
+  if (threads === 1 || isolated !== "off") return;
+  throw new UsageError(
+    `--threads ${threads} is not supported with --isolated off, which leaves one thread. Valid: 1.`,
+  );
+}
+
+/**
+ * Sample j of conversation i has seed + i + j, and the engine takes whole numbers only.
+ * @param {{ seed?: number, n?: number }} values
+ * @param {number} count of conversations
+ */
+function checkSeed({ seed = 0, n = 1 }, count) {
+  const most = Number.MAX_SAFE_INTEGER - (count - 1) - (n - 1);
+  if (seed <= most) return;
+  throw new UsageError(
+    `--seed ${seed} is not supported with ${count * n} answers, which take the seeds after it. ` +
+      `Valid: a whole number from 0 to ${most}.`,
+  );
+}
+
+/**
+ * Flags that do nothing because `auto` chose WebGPU, which only the browser knows.
+ * @param {AskJob["engine"]} asked
+ * @param {string} backend that was chosen
+ * @returns {readonly string[]}
+ */
+export function unusedFlags({ precision, threads, simd }, backend) {
+  if (backend !== "webgpu") return [];
+  return [
+    ...(precision === "fast" ? ["--precision fast"] : []),
+    ...(threads === undefined ? [] : [`--threads ${threads}`]),
+    ...(simd === undefined ? [] : [`--simd ${simd}`]),
+  ];
 }
 
 /**
@@ -162,7 +205,7 @@ function promptMessages(system, prompt) {
 function readConversations(file) {
   let value;
   try {
-    value = JSON.parse(readFileSync(file, "utf8"));
+    value = JSON.parse(readFileSync(userPath(file), "utf8"));
   } catch (error) {
     throw new UsageError(`--messages ${file} cannot be read as JSON: ${String(error)}`);
   }

@@ -1,8 +1,8 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
-import { type AskOptions, parseAsk } from "./askOptions.mjs";
+import { afterAll, describe, expect, test, vi } from "vitest";
+import { type AskOptions, parseAsk, unusedFlags } from "./askOptions.mjs";
 import { UsageError } from "./errors.mjs";
 
 const folder = mkdtempSync(join(tmpdir(), "quire-ask-"));
@@ -100,11 +100,38 @@ describe("parseAsk", () => {
 
   test.each(["auto", "wasm"])("hands what is WASM's to the engine: %s", (backend) => {
     const { engine, isolated } = parse(
-      ..."x --precision fast --threads 3 --simd plain --isolated off --backend".split(" "),
+      ..."x --precision fast --threads 3 --simd plain --isolated on --backend".split(" "),
       backend,
     );
     expect(engine).toMatchObject({ backend, precision: "fast", threads: 3, simd: "plain" });
-    expect(isolated).toBe(false);
+    expect(isolated).toBe(true);
+    expect(parse("x", "--isolated", "off").isolated).toBe(false);
+    expect(parse(..."x --isolated off --threads 1".split(" ")).engine.threads).toBe(1);
+  });
+
+  test("names the flags that auto has no use for once it has chosen WebGPU", () => {
+    const { engine } = parse(..."x --precision fast --threads 3 --simd auto".split(" "));
+    expect(unusedFlags(engine, "webgpu")).toEqual([
+      "--precision fast",
+      "--threads 3",
+      "--simd auto",
+    ]);
+    expect(unusedFlags(engine, "wasm")).toEqual([]);
+    expect(unusedFlags(parse("x", "--precision", "exact").engine, "webgpu")).toEqual([]);
+  });
+
+  test("takes the largest seed that leaves room for the others", () => {
+    const seed = Number.MAX_SAFE_INTEGER - 3;
+    const { requests } = parse("x", "y", "--n", "3", "--seed", `${seed}`);
+    expect(requests.map((request) => request.seed)).toEqual([seed, seed + 1]);
+    expect(() => parse("x", "y", "--n", "4", "--seed", `${seed}`)).toThrow(UsageError);
+  });
+
+  test("under npm a file is looked for where npm was called", () => {
+    file("here.json", '[[{ "role": "user", "content": "x" }]]');
+    vi.stubEnv("INIT_CWD", folder);
+    expect(parse("--messages", "here.json").requests).toHaveLength(1);
+    vi.unstubAllEnvs();
   });
 
   test.each([
@@ -125,6 +152,12 @@ describe("parseAsk", () => {
     [["x", "--threads", "2.5"], /a whole number/],
     [["x", "--simd", "relaxed"], /Valid: auto, plain/],
     [["x", "--isolated", "maybe"], /Valid: on, off/],
+    [["x", "--isolated", "off", "--threads", "4"], /--threads 4.*--isolated off.*Valid: 1/],
+    [
+      ["x", "y", "--seed", "9007199254740991"],
+      /--seed 9007199254740991.*2 answers.*to 9007199254740990/,
+    ],
+    [["x", "--n", "2", "--seed", "9007199254740991"], /is not supported with 2 answers/],
     [["x", "--block-size", "12"], /Valid: 8, 16, 32/],
     [["x", "--max-tokens", "0"], /from 1/],
     [["x", "--top-p", "0"], /above 0 to 1/],

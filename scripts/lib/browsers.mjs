@@ -1,10 +1,11 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { aptInstall, canInstall, ensureBackports, installedVersion } from "./apt.mjs";
 import { capture, findOnPath, isExecutable } from "./command.mjs";
 import { SetupError } from "./errors.mjs";
 import { say } from "./progress.mjs";
+import { beforeEnd } from "./signals.mjs";
 
 /** @typedef {"chromium" | "firefox"} BrowserName */
 
@@ -79,10 +80,15 @@ export async function ensureBrowser(name) {
   );
 }
 
-/** Chromium's own software Vulkan driver, for Dawn outside a browser. @param {string} [program] */
+/**
+ * Chromium's own software Vulkan driver, for Dawn outside a browser.
+ * @param {string} [program] Chromium; without it the usual folders are looked through
+ * @returns {string | undefined} path of its ICD file
+ */
 export function swiftshaderIcd(program) {
   const folders = ["/usr/lib/chromium", "/usr/lib/chromium-browser", "/opt/google/chrome"];
-  if (program !== undefined) folders.unshift(join(program, ".."));
+  // What is on the PATH may be a link to the program in its own folder.
+  if (program && existsSync(program)) folders.unshift(dirname(realpathSync(program)));
   return folders.map((folder) => join(folder, "vk_swiftshader_icd.json")).find(existsSync);
 }
 
@@ -143,7 +149,8 @@ export async function openPage({ name, url, adapter = "auto" }) {
 }
 
 /**
- * Starts a browser with a throwaway profile. Does not look for the page's adapter.
+ * Starts a browser with a throwaway profile, which a signal that ends this process closes. Does not
+ * look for the page's adapter.
  * @param {BrowserName} name
  * @param {string} program
  * @param {string | undefined} software for Firefox the ICD file of lavapipe; undefined = free choice
@@ -152,11 +159,22 @@ export async function openPage({ name, url, adapter = "auto" }) {
 export async function launchBrowser(name, program, software) {
   const { chromium, firefox } = await import("playwright");
   const home = mkdtempSync(join(tmpdir(), "quire-browser-"));
+  const removeHome = () =>
+    rmSync(home, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+  /** @type {import("playwright").Browser | undefined} */
+  let browser;
+  const forget = beforeEnd(async () => {
+    // At the exit Playwright kills a browser that is still starting; its folder goes after that.
+    process.once("exit", removeHome);
+    await browser?.close();
+    removeHome();
+  });
   const env = /** @type {Record<string, string>} */ ({ ...process.env, XDG_RUNTIME_DIR: home });
-  // Ctrl-C is the command's business: it ends the requests first, then the browser.
-  const common = { executablePath: program, handleSIGINT: false, handleSIGTERM: false };
+  // Playwright would close the browser at once; `ask` ends the requests first.
+  const ownSignals = { handleSIGINT: false, handleSIGTERM: false, handleSIGHUP: false };
+  const common = { executablePath: program, ...ownSignals };
   try {
-    const browser =
+    const opened =
       name === "chromium"
         ? await chromium.launch({
             ...common,
@@ -170,13 +188,16 @@ export async function launchBrowser(name, program, software) {
             firefoxUserPrefs: FIREFOX_PREFS,
             env: { ...env, HOME: home, ...(software ? { VK_ICD_FILENAMES: software } : {}) },
           });
+    browser = opened;
     const close = async () => {
-      await browser.close();
-      rmSync(home, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+      await opened.close();
+      removeHome();
+      forget();
     };
-    return { browser, close };
+    return { browser: opened, close };
   } catch (error) {
-    rmSync(home, { recursive: true, force: true });
+    removeHome();
+    forget();
     const [message = "", log] = String(error).split("Call log:");
     if (log !== undefined) say(log.trimEnd());
     const { stdout } = await capture(program, ["--version"]);

@@ -1,6 +1,8 @@
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { run } from "./command.mjs";
 import { SetupError } from "./errors.mjs";
+import { withLock } from "./lock.mjs";
 import { inRoot, root } from "./paths.mjs";
 import { say } from "./progress.mjs";
 import { contentStamp, listFiles, readStamp, writeStamp } from "./stamp.mjs";
@@ -11,6 +13,7 @@ import { contentStamp, listFiles, readStamp, writeStamp } from "./stamp.mjs";
  * @property {string} name what it is, for messages
  * @property {string} script the npm script
  * @property {readonly string[]} sources files and folders, relative to the root
+ * @property {string} folder what it makes is there, and nothing else
  * @property {readonly string[]} outputs files that must be there afterwards
  */
 
@@ -28,6 +31,7 @@ const LIBRARY = {
     "scripts/lib/wasmKernels.mjs",
     ...SETTINGS,
   ],
+  folder: "dist",
   outputs: ["dist/index.js", "dist/worker.js", "dist/global.js", "dist/types/index.d.ts"],
 };
 
@@ -36,6 +40,7 @@ const DEMO = {
   name: "demo",
   script: "build:demo",
   sources: ["demo", "public", ...LIBRARY.sources],
+  folder: "demo/dist",
   outputs: ["demo/dist/index.html"],
 };
 
@@ -53,22 +58,36 @@ export async function ensureDemo() {
   await ensureBuilt(DEMO);
 }
 
-/** @param {Build} build */
-async function ensureBuilt(build) {
-  const files = build.sources.flatMap((source) => listFiles(inRoot(source)));
-  const stamp = contentStamp(root, files);
-  const stampFile = inRoot(`.cache/${build.name}.stamp`);
-  const missing = () => build.outputs.filter((output) => !existsSync(inRoot(output)));
-  if (readStamp(stampFile) === stamp && missing().length === 0) return;
-  say(`Building the ${build.name} (npm run ${build.script})`);
-  const npm = process.platform === "win32" ? "npm.cmd" : "npm";
-  const code = await run(npm, ["run", "--silent", build.script]);
-  if (code !== 0) {
-    throw new SetupError("setup-build", `npm run ${build.script} failed with exit code ${code}.`);
-  }
-  if (missing().length > 0) {
-    const names = missing().join(", ");
-    throw new SetupError("setup-build", `npm run ${build.script} ended well but left no ${names}.`);
-  }
-  writeStamp(stampFile, stamp);
+/**
+ * Builds unless what is there was built from exactly these sources and nobody, not even another
+ * build, has changed it since.
+ * @param {Build} build
+ * @param {string} [base] the project's folder
+ */
+export async function ensureBuilt(build, base = root) {
+  const digest = (/** @type {readonly string[]} */ paths) =>
+    contentStamp(
+      base,
+      paths.flatMap((path) => listFiles(join(base, path))),
+    );
+  const stampFile = join(base, `.cache/${build.name}.stamp`);
+  const stampOf = (/** @type {string} */ sources) => `${sources} ${digest([build.folder])}`;
+  const isCurrent = () => readStamp(stampFile) === stampOf(digest(build.sources));
+  if (isCurrent()) return;
+  await withLock(join(base, `.cache/locks/${build.name}`), `builds the ${build.name}`, async () => {
+    if (isCurrent()) return;
+    say(`Building the ${build.name} (npm run ${build.script})`);
+    const sources = digest(build.sources);
+    const npm = process.platform === "win32" ? "npm.cmd" : "npm";
+    const code = await run(npm, ["run", "--silent", build.script], { cwd: base });
+    if (code !== 0) {
+      throw new SetupError("setup-build", `npm run ${build.script} failed with exit code ${code}.`);
+    }
+    const missing = build.outputs.filter((output) => !existsSync(join(base, output))).join(", ");
+    if (missing !== "") {
+      const message = `npm run ${build.script} ended well but left no ${missing}.`;
+      throw new SetupError("setup-build", message);
+    }
+    writeStamp(stampFile, stampOf(sources));
+  });
 }

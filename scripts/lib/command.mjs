@@ -2,10 +2,12 @@ import { spawn, spawnSync } from "node:child_process";
 import { accessSync, constants, statSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { root } from "./paths.mjs";
+import { beforeEnd } from "./signals.mjs";
 
 /**
  * Runs a program in the repository's root with no standard input. What it prints goes to standard
- * error, so that a command's own standard output stays clean.
+ * error, so that a command's own standard output stays clean. A signal that ends this process ends
+ * the program too.
  * @param {string} program
  * @param {readonly string[]} args
  * @param {{ env?: NodeJS.ProcessEnv, cwd?: string, stdout?: "stderr" | "inherit" }} [options]
@@ -18,8 +20,19 @@ export function run(program, args, options = {}) {
       env: options.env ?? process.env,
       stdio: ["ignore", options.stdout === "inherit" ? "inherit" : 2, 2],
     });
-    child.on("error", reject);
-    child.on("close", (code) => resolve(code ?? 128));
+    const closed = new Promise((done) => child.once("close", done));
+    const forget = beforeEnd(() => {
+      child.kill();
+      return closed;
+    });
+    child.on("error", (error) => {
+      forget();
+      reject(error);
+    });
+    child.on("close", (code) => {
+      forget();
+      resolve(code ?? 128);
+    });
   });
 }
 

@@ -1,3 +1,5 @@
+import { isEnding } from "./signals.mjs";
+
 /** The command line is wrong: exit code 2. The message names what is valid. */
 export class UsageError extends Error {
   code = "usage";
@@ -24,6 +26,8 @@ export async function runMain(main) {
   try {
     process.exitCode = (await main()) ?? 0;
   } catch (error) {
+    // A signal took away what the command was using; it ends the process in a moment.
+    if (isEnding()) return;
     if (error instanceof UsageError || error instanceof SetupError) {
       process.stderr.write(`${error.message}\n`);
       process.exitCode = error instanceof UsageError ? 2 : 1;
@@ -32,4 +36,10 @@ export async function runMain(main) {
       process.exitCode = 1;
     }
   }
+}
+
+/** An error's message and its cause's. @param {unknown} error */
+export function messageOf(error) {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error ? `${error.message} (${error.cause.message})` : error.message;
 }

@@ -54,7 +54,7 @@ export function parseFlags(argv, flags, options = {}) {
     const [, name = "", inline] = /^--([^=]*)(?:=([\s\S]*))?$/.exec(argument) ?? [];
     const flag = Object.hasOwn(flags, name) ? flags[name] : undefined;
     if (flag === undefined) {
-      throw new UsageError(`Unknown flag ${argument}. Valid flags: ${flagNames(flags)}.`);
+      throw new UsageError(`Unknown flag ${argument}. ${flagNames(flags)}`);
     }
     if (seen.has(name)) throw new UsageError(`--${name} is given twice.`);
     seen.add(name);
@@ -74,9 +74,7 @@ export function parseFlags(argv, flags, options = {}) {
     values[name] = parseValue(name, flag, text);
   }
   if (positionals.length > 0 && options.positionals === undefined && !help) {
-    throw new UsageError(
-      `Unexpected argument "${positionals[0]}". Valid flags: ${flagNames(flags)}.`,
-    );
+    throw new UsageError(`Unexpected argument "${positionals[0]}". ${flagNames(flags)}`);
   }
   return {
     values: /** @type {{ [K in keyof F]: FlagValue<F[K]> }} */ (values),
@@ -120,11 +118,10 @@ export function valueHelp(flag) {
   return `${noun}${from}${flag.max === undefined ? "" : ` to ${flag.max}`}`;
 }
 
-/** @param {Record<string, Flag>} flags */
+/** Says which flags there are. @param {Record<string, Flag>} flags */
 function flagNames(flags) {
-  return Object.keys(flags)
-    .map((name) => `--${name}`)
-    .join(", ");
+  const names = Object.keys(flags).map((name) => `--${name}`);
+  return names.length > 0 ? `Valid flags: ${names.join(", ")}.` : "There are no flags but --help.";
 }
 
 /**

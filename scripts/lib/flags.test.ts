@@ -55,6 +55,14 @@ describe("parseFlags", () => {
   });
 
   test("refuses positionals where none are taken", () => {
-    expect(() => parseFlags(["word"], flags)).toThrow(/Unexpected argument "word"/);
+    expect(() => parseFlags(["word"], flags)).toThrow(
+      /Unexpected argument "word"\. Valid flags: --c/,
+    );
+  });
+
+  test("says where there are no flags", () => {
+    const none = "There are no flags but --help.";
+    expect(() => parseFlags(["--fast"], {})).toThrow(`Unknown flag --fast. ${none}`);
+    expect(() => parseFlags(["word"], {})).toThrow(`Unexpected argument "word". ${none}`);
   });
 });

@@ -36,9 +36,15 @@ export const PARTS = [
   { path: "src/backends/ops.ts", mayImport: ["src/engine/", "src/weights/"], packages: [] },
   { path: "src/backends/slotRecord.ts", mayImport: ["src/engine/"], packages: [] },
   {
+    path: "src/backends/reachableContext.ts",
+    mayImport: ["src/backends/ops.ts"],
+    packages: [],
+  },
+  {
     path: "src/backends/webgpu/",
     mayImport: [
       "src/backends/ops.ts",
+      "src/backends/reachableContext.ts",
       "src/backends/slotRecord.ts",
       "src/engine/",
       "src/weights/",
@@ -48,7 +54,13 @@ export const PARTS = [
   },
   {
     path: "src/backends/wasm/",
-    mayImport: ["src/backends/ops.ts", "src/backends/slotRecord.ts", "src/engine/", "src/weights/"],
+    mayImport: [
+      "src/backends/ops.ts",
+      "src/backends/reachableContext.ts",
+      "src/backends/slotRecord.ts",
+      "src/engine/",
+      "src/weights/",
+    ],
     packages: ["virtual:quire-wasm-kernels"],
   },
   {
@@ -64,7 +76,12 @@ export const PARTS = [
   },
   {
     path: "src/backends/reference/",
-    mayImport: ["src/backends/ops.ts", "src/engine/", "src/weights/"],
+    mayImport: [
+      "src/backends/ops.ts",
+      "src/backends/reachableContext.ts",
+      "src/engine/",
+      "src/weights/",
+    ],
     packages: [],
   },
   { path: "src/engine/", mayImport: [], packages: [] },

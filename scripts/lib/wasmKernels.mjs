@@ -1,6 +1,5 @@
 import { join } from "node:path";
 import { deflateRawSync } from "node:zlib";
-import { runnerImport } from "vite";
 import { root } from "./paths.mjs";
 
 /** What the library imports: the kernels of the WASM back end as bytes. */
@@ -24,6 +23,8 @@ export function wasmKernels() {
 
 /** @returns {Promise<string>} */
 async function emit() {
+  // Here and not above: commands that reach this file install vite first.
+  const { runnerImport } = await import("vite");
   const { module } = await runnerImport(join(root, "src/backends/wasm/kernels/module.ts"), {
     configFile: false,
     root,
