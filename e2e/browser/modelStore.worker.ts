@@ -16,7 +16,6 @@ export interface Opened {
 
 export interface OpenRequest {
   readonly url: string;
-  readonly revalidate?: boolean;
   /** No retries after a failure. */
   readonly once?: boolean;
   /** Abort when so many bytes are stored. */
@@ -46,7 +45,6 @@ async function open(request: OpenRequest): Promise<Opened> {
   const progress: DownloadProgress[] = [];
   let dropAt = request.dropAt ?? Number.POSITIVE_INFINITY;
   const source = await openModelUrl(request.url, {
-    revalidate: request.revalidate ?? false,
     retryDelaysMs: request.once ? [] : [20, 20, 20],
     signal: controller.signal,
     onProgress: (event) => {

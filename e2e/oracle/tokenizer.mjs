@@ -285,9 +285,9 @@ function packIds(results) {
 }
 
 /**
- * llama.cpp takes tokens with certain names (`</s>`, `<|fim_pad|>`, ...) for control tokens though
- * the file says otherwise, and Quire believes the file. Strings with such names could not be
- * compared; the vocabularies here have none, and it must stay so.
+ * llama.cpp takes tokens with certain names (`</s>`, `<|fim_prefix|>`, ...) for control tokens though
+ * the file says otherwise. Quire does so with start and end tokens only, and never makes one of text.
+ * Strings with such names could not be compared; the vocabularies here have none, and it must stay so.
  */
 function refuseRetyped(model, metadata) {
   for (const [id, type] of metadata["tokenizer.ggml.token_type"].entries()) {

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { GeneratedAnswer } from "./answerMemory.ts";
-import type { ChatMessage } from "./chatMessages.ts";
+import type { ChatMessage } from "./chatMessage.ts";
 import { createChatTemplate } from "./chatTemplate.ts";
 import { Detokenizer } from "./detokenizer.ts";
 import { createTokenizer, type Tokenizer } from "./tokenizer.ts";

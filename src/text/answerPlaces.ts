@@ -1,5 +1,5 @@
 import type { GeneratedAnswer } from "./answerMemory.ts";
-import type { PlainMessage } from "./chatMessages.ts";
+import type { ChatMessage } from "./chatMessage.ts";
 import type { StandIns } from "./standIns.ts";
 
 /** A generated answer and where its text stands in a prompt, in UTF-16 units. */
@@ -10,11 +10,11 @@ export interface PlacedAnswer {
 }
 
 export interface AnswerSearch {
-  readonly messages: readonly PlainMessage[];
+  readonly messages: readonly ChatMessage[];
   /** What the template makes of the messages. */
   readonly prompt: string;
   /** The template, on the same messages with other contents. */
-  readonly render: (messages: readonly PlainMessage[]) => string;
+  readonly render: (messages: readonly ChatMessage[]) => string;
   /** Those that hide the control texts of `messages`. */
   readonly standIns: StandIns;
   readonly recall: (text: string) => GeneratedAnswer | undefined;
@@ -60,10 +60,7 @@ export function findAnswers(search: AnswerSearch): readonly PlacedAnswer[] {
 }
 
 /** A template may refuse what stands in for the answers: then no place is certain. */
-function renderOrNothing(
-  render: AnswerSearch["render"],
-  messages: readonly PlainMessage[],
-): string {
+function renderOrNothing(render: AnswerSearch["render"], messages: readonly ChatMessage[]): string {
   try {
     return render(messages);
   } catch {

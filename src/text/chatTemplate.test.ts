@@ -1,10 +1,10 @@
 import { existsSync, openAsBlob, readFileSync } from "node:fs";
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { QuireError, type QuireErrorCode } from "../errors.ts";
 import { createBlobSource } from "../weights/blobSource.ts";
 import { parseGguf } from "../weights/gguf.ts";
-import type { ChatMessage } from "./chatMessages.ts";
+import type { ChatMessage } from "./chatMessage.ts";
 import { createChatTemplate, readChatTemplate } from "./chatTemplate.ts";
 import { createTokenizer, type Tokenizer } from "./tokenizer.ts";
 
@@ -86,17 +86,6 @@ describe("prompts", () => {
     const first = template.encode([user("Hi!")], generate);
     const answered = [user("Hi!"), { role: "assistant" as const, content: "Hello!" }, user("Bye!")];
     expect(template.encode(answered, generate).slice(0, first.length)).toEqual(first);
-  });
-
-  test("text parts are joined by line ends", () => {
-    const parts = [
-      { type: "text" as const, text: "a" },
-      { type: "text" as const, text: "b" },
-    ];
-    const template = create(CHATML);
-    expect(template.encode([user(parts)], generate)).toEqual(
-      template.encode([user("a\nb")], generate),
-    );
   });
 
   test("lone surrogates and an empty text are content like any other", () => {
@@ -218,60 +207,28 @@ describe("injection", () => {
 });
 
 describe("refusals", () => {
-  const encode = (messages: unknown) => () =>
-    create(CHATML).encode(messages as ChatMessage[], generate);
-
-  test.each([
-    ["no list", undefined, "invalid-argument", /messages is not a list/],
-    ["no messages", [], "invalid-argument", /messages is empty/],
-    ["no object", ["Hi!"], "invalid-argument", /messages\[0\] is not an object/],
-    ["an unknown role", [{ role: "robot", content: "" }], "invalid-argument", /role is "robot"/],
-    [
-      "no role",
-      [{ content: "a" }],
-      "invalid-argument",
-      /role is undefined.*system, user, assistant/,
-    ],
-    [
-      "the tool role",
-      [{ role: "tool", content: "" }],
-      "unsupported",
-      /role "tool" of messages\[0\]/,
-    ],
-    ["no content", [{ role: "user" }], "invalid-argument", /messages\[0\].content is not a text/],
-    [
-      "null content",
-      [user("a"), { role: "assistant", content: null }],
-      "invalid-argument",
-      /\[1\]/,
-    ],
-    ["no parts", [{ role: "user", content: [] }], "invalid-argument", /content is not a text/],
-    [
-      "an image",
-      [user([{ type: "image_url" } as never])],
-      "unsupported",
-      /"image_url".*content\[0\]/,
-    ],
-    [
-      "a part without text",
-      [user([{ type: "text" } as never])],
-      "invalid-argument",
-      /text is not a string/,
-    ],
-    [
-      "tool calls",
-      [{ role: "assistant", content: "", tool_calls: [] }],
-      "unsupported",
-      /\[0\].tool_calls/,
-    ],
-  ] as const)("%s", (_, messages, code, message) => {
-    expectFailure(encode(messages), code, message);
+  test("a template that says nothing", () => {
+    for (const source of ["", "{# Nothing. #}", "{% if false %}a{% endif %}"]) {
+      expectFailure(
+        () => create(source, withBos).encode([user("a")], generate),
+        "chat-template",
+        /the prompt came out empty/,
+      );
+    }
   });
 
-  test("empty fields of OpenAI's answers are let through", () => {
-    expect(encode([{ role: "assistant", content: "a", refusal: null }])().length).toBeGreaterThan(
-      0,
+  test("a prompt too long for the context, before it is tokenised", () => {
+    const encode = vi.fn(tokenizer.encode);
+    const template = create(CHATML, { ...tokenizer, encode });
+    const most = 10 * tokenizer.longestToken;
+    const messages = [user("x".repeat(most / 2)), user("y".repeat(most / 2))];
+    expectFailure(
+      () => template.encode(messages, { ...generate, maxTokens: 10 }),
+      "context-overflow",
+      /characters; the context of 10 tokens holds/,
     );
+    expect(encode).not.toHaveBeenCalled();
+    expect(template.encode(messages, { ...generate, maxTokens: 20 })).not.toEqual([]);
   });
 
   test("a model without a template says what to pass", () => {

@@ -1,8 +1,9 @@
 import { QuireError } from "../errors.ts";
 import type { GeneratedAnswer } from "./answerMemory.ts";
 import { encodeAround, findAnswers } from "./answerPlaces.ts";
-import { type ChatMessage, checkMessages, type PlainMessage } from "./chatMessages.ts";
+import type { ChatMessage } from "./chatMessage.ts";
 import { type Fragment, MarkedTokens } from "./markedTokens.ts";
+import { checkPromptLength } from "./promptLength.ts";
 import { StandIns } from "./standIns.ts";
 import { parseTemplate, renderTemplate } from "./templateInterpreter.ts";
 import type { Tokenizer } from "./tokenizer.ts";
@@ -18,6 +19,8 @@ export interface ChatTemplateOptions {
 export interface ChatEncodeOptions {
   /** Whether the prompt ends with the beginning of the assistant's next message. */
   readonly addGenerationPrompt: boolean;
+  /** A prompt whose text is too long for so many tokens is refused at once. Default: no limit. */
+  readonly maxTokens?: number;
   /**
    * Finds the tokens of an assistant's turn by its text, if they are known: the prompt then holds these
    * and not what the tokenizer would make of the text. Default: none is known.
@@ -30,8 +33,8 @@ export interface ChatTemplate {
   /**
    * Tokens of the whole prompt, with the start token if the model wants one. What users wrote never
    * becomes a control token, whatever it looks like.
-   * Throws `invalid-argument` or `unsupported` for bad messages, `chat-template` if there is no
-   * template or it fails.
+   * Throws `chat-template` if there is no template or it fails, `context-overflow`, and
+   * `invalid-argument` where what users wrote can't be kept apart from control tokens.
    */
   encode(messages: readonly ChatMessage[], options: ChatEncodeOptions): number[];
 }
@@ -43,14 +46,17 @@ export function readChatTemplate(metadata: ReadonlyMap<string, unknown>): string
 }
 
 /** The template is parsed when it is first used. */
-export function createChatTemplate(options: ChatTemplateOptions): ChatTemplate {
-  const { source, tokenizer, name = "of the model file" } = options;
+export function createChatTemplate({
+  source,
+  tokenizer,
+  name = "of the model file",
+}: ChatTemplateOptions): ChatTemplate {
   const { bosToken, eosToken, addBos, controlTexts } = tokenizer;
   const marks = new MarkedTokens(controlTexts);
   const textOf = (id: number | undefined) => (id === undefined ? "" : tokenizer.tokenText(id));
   let program: ReturnType<typeof parseTemplate> | undefined;
 
-  const render = (template: string, messages: readonly PlainMessage[], isOpen: boolean): string => {
+  const render = (template: string, messages: readonly ChatMessage[], isOpen: boolean): string => {
     const variables = {
       messages: messages.map(({ role, content }) => ({ role, content })),
       add_generation_prompt: isOpen,
@@ -68,8 +74,8 @@ export function createChatTemplate(options: ChatTemplateOptions): ChatTemplate {
   };
 
   return {
-    encode(messages, { addGenerationPrompt, recall = () => undefined }) {
-      const checked = checkMessages(messages);
+    encode(messages, options) {
+      const { addGenerationPrompt, maxTokens = Infinity, recall = () => undefined } = options;
       if (source === undefined) {
         throw new QuireError(
           "chat-template",
@@ -79,12 +85,15 @@ export function createChatTemplate(options: ChatTemplateOptions): ChatTemplate {
       const standIns = new StandIns(controlTexts.keys(), [
         source,
         ...controlTexts.keys(),
-        ...checked.map(({ content }) => content),
+        ...messages.map(({ content }) => content),
       ]);
-      const hidden = checked.map(({ role, content }) => {
+      const hidden = messages.map(({ role, content }) => {
         return { role, content: standIns.hide(content) };
       });
       const prompt = render(source, hidden, addGenerationPrompt);
+      if (prompt === "") throw failure(name, "the prompt came out empty", false);
+      // Its stand-ins are shorter than what they stand for.
+      checkPromptLength(prompt, maxTokens, tokenizer);
       const answers = findAnswers({
         messages: hidden,
         prompt,

@@ -1,8 +1,6 @@
-import { TOKEN_TYPES, type Vocabulary } from "./vocabulary.ts";
-
-// Control tokens that end a generation by what they are called: end of turn, message or text, and
-// the tokens around files in code models, after which no answer goes on. llama.cpp goes by the
-// same names.
+// Tokens that end a generation by what they are called: end of turn, message or text, and the tokens
+// around files in code models, after which no answer goes on. llama.cpp goes by the same names, and
+// takes a token with such a name for a control token whatever its type in the file.
 const END_TEXTS: ReadonlySet<string> = new Set([
   "<|eot_id|>",
   "<|im_end|>",
@@ -39,13 +37,17 @@ const END_TEXTS: ReadonlySet<string> = new Set([
   "<|file_sep|>",
 ]);
 
-/** Tokens at which a generation ends: the file's own, and control tokens with a telling name. */
-export function findEndTokens(vocabulary: Vocabulary): ReadonlySet<number> {
-  const { eosToken, eotToken, eomToken, tokens, types } = vocabulary;
+/** Tokens at which a generation ends: those that the file names by id, and those with a telling name. */
+export function findEndTokens(
+  tokens: readonly string[],
+  namedIds: readonly (number | undefined)[],
+): ReadonlySet<number> {
   const ends = new Set<number>();
-  for (const id of [eosToken, eotToken, eomToken]) if (id !== undefined) ends.add(id);
-  for (const [id, text] of tokens.entries()) {
-    if (types[id] === TOKEN_TYPES.control && END_TEXTS.has(text)) ends.add(id);
-  }
+  for (const id of namedIds) if (id !== undefined) ends.add(id);
+  for (const [id, text] of tokens.entries()) if (isEndText(text)) ends.add(id);
   return ends;
+}
+
+export function isEndText(text: string): boolean {
+  return END_TEXTS.has(text);
 }

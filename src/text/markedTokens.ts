@@ -1,30 +1,25 @@
 /** A piece of a text: a token that stands in it by name, or the text between such tokens. */
 export type Fragment = string | number;
 
-interface TrieNode {
-  id?: number;
-  readonly children: Map<number, TrieNode>;
-}
-
 /**
  * Finds tokens that are written out in a text, such as `<|im_end|>`.
  * Where tokens overlap, the longer one (in UTF-8) wins, then the one further left, as in llama.cpp.
  */
 export class MarkedTokens {
-  readonly #texts: ReadonlyMap<number, string>;
-  /** Ids, longest text first. */
-  readonly #order: readonly number[];
-  readonly #root: TrieNode = { children: new Map() };
+  readonly #ids: ReadonlyMap<string, number>;
+  /** The tokens' texts, the longest first. */
+  readonly #byLength: readonly string[];
+  /** The same in the order of their UTF-16 units: those that begin alike stand side by side. */
+  readonly #sorted: readonly string[];
 
   /** `ids` by the tokens' texts; empty texts are ignored. */
   constructor(ids: ReadonlyMap<string, number>) {
-    const entries = [...ids].filter(([text]) => text !== "");
-    this.#texts = new Map(entries.map(([text, id]) => [id, text]));
-    const byteLength = new Map(
-      entries.map(([text, id]) => [id, new TextEncoder().encode(text).length]),
-    );
-    this.#order = [...byteLength.keys()].sort((a, b) => byteLength.get(b)! - byteLength.get(a)!);
-    for (const [text, id] of entries) this.#insert(text, id);
+    const encoder = new TextEncoder();
+    const texts = [...ids.keys()].filter((text) => text !== "");
+    const byteLength = new Map(texts.map((text) => [text, encoder.encode(text).length]));
+    this.#ids = ids;
+    this.#byLength = [...texts].sort((a, b) => byteLength.get(b)! - byteLength.get(a)!);
+    this.#sorted = [...texts].sort((a, b) => (a < b ? -1 : 1));
   }
 
   /** Cuts a text at its marked tokens. No fragment is empty. */
@@ -33,9 +28,9 @@ export class MarkedTokens {
     let fragments: Fragment[] = [text];
     const present = this.#present(text);
     if (present.size === 0) return fragments;
-    for (const id of this.#order) {
-      if (!present.has(id)) continue;
-      const mark = this.#texts.get(id)!;
+    for (const mark of this.#byLength) {
+      if (!present.has(mark)) continue;
+      const id = this.#ids.get(mark)!;
       fragments = fragments.flatMap((fragment) =>
         typeof fragment === "string" ? cut(fragment, mark, id) : [fragment],
       );
@@ -43,31 +38,35 @@ export class MarkedTokens {
     return fragments;
   }
 
-  /** Ids of the tokens that occur somewhere in the text, in one pass over it. */
-  #present(text: string): ReadonlySet<number> {
-    const present = new Set<number>();
+  /** The tokens that occur somewhere in the text, in one pass over it. */
+  #present(text: string): ReadonlySet<string> {
+    const sorted = this.#sorted;
+    const present = new Set<string>();
     for (let start = 0; start < text.length; start++) {
-      let node = this.#root.children.get(text.charCodeAt(start));
-      for (let at = start + 1; node !== undefined; at++) {
-        if (node.id !== undefined) present.add(node.id);
-        node = at < text.length ? node.children.get(text.charCodeAt(at)) : undefined;
+      // The tokens from `low` to `high` begin with the `depth` units from `start` on. No index of
+      // the tokens' units is built: it would take many times the space of the texts.
+      let low = 0;
+      let high = sorted.length;
+      for (let depth = 0; low < high; depth++) {
+        if (sorted[low]!.length === depth) present.add(sorted[low++]!);
+        if (start + depth === text.length) break;
+        const unit = text.charCodeAt(start + depth);
+        low = this.#bound(unit, depth, low, high);
+        high = this.#bound(unit + 1, depth, low, high);
       }
     }
     return present;
   }
 
-  #insert(text: string, id: number): void {
-    let node = this.#root;
-    for (let at = 0; at < text.length; at++) {
-      const unit = text.charCodeAt(at);
-      let child = node.children.get(unit);
-      if (child === undefined) {
-        child = { children: new Map() };
-        node.children.set(unit, child);
-      }
-      node = child;
+  /** The first of the tokens from `low` to `high` whose unit at `depth` is `unit` or more. */
+  #bound(unit: number, depth: number, low: number, high: number): number {
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      // Past a text's end the unit is NaN, which is less: a text stands before its continuations.
+      if (this.#sorted[middle]!.charCodeAt(depth) >= unit) high = middle;
+      else low = middle + 1;
     }
-    node.id = id;
+    return low;
   }
 }
 

@@ -62,3 +62,12 @@ test("a long run takes time in proportion to its length", () => {
   expect(merge("a".repeat(2 ** 20))).toHaveLength(2 ** 8);
   expect(performance.now() - start).toBeLessThan(10_000);
 });
+
+test("more different words than are remembered still come out right", () => {
+  const merge = createMerger(() => [["a", "b", 0]]);
+  for (let round = 0; round < 2; round++) {
+    for (let i = 0; i < 25_000; i++) merge(`${i}`);
+    expect(merge("cab0")).toEqual(["c", "ab", "0"]);
+    expect(merge("12345")).toEqual([..."12345"]);
+  }
+});

@@ -2,8 +2,11 @@ import { BPE } from "@huggingface/tokenizers";
 import { createLongWordMerger } from "./longWordMerger.ts";
 import type { Merge } from "./merge.ts";
 
-/** Words of this length, in UTF-16, the library does not cache any more. */
+/** From this length on, in UTF-16, words hardly ever come twice, and the library takes long over them. */
 const LONG_WORD = 256;
+
+/** Words whose pieces are remembered. */
+const MAX_KNOWN_WORDS = 20_000;
 
 /**
  * Makes the function that merges the characters of a word into pieces until no pair is left.
@@ -19,10 +22,22 @@ export function createMerger(merges: () => Iterable<Merge>): (word: string) => r
     const key = JSON.stringify([left, right]);
     if (!ranks.has(key)) ranks.set(key, rank);
   }
+  // The library's own cache drops one word for each new one when it is full: ten times slower than
+  // starting anew, in texts of many different words.
+  model.max_length_to_cache = 0;
+  const known = new Map<string, readonly string[]>();
   let mergeLong: ((word: string) => string[]) | undefined;
   return (word) => {
-    if (word.length < LONG_WORD) return model.bpe(word);
-    mergeLong ??= createLongWordMerger(merges());
-    return mergeLong(word);
+    if (word.length >= LONG_WORD) {
+      mergeLong ??= createLongWordMerger(merges());
+      return mergeLong(word);
+    }
+    let pieces = known.get(word);
+    if (pieces === undefined) {
+      pieces = model.bpe(word);
+      if (known.size === MAX_KNOWN_WORDS) known.clear();
+      known.set(word, pieces);
+    }
+    return pieces;
   };
 }

@@ -7,6 +7,11 @@ import { Environment, Interpreter, parse, tokenize } from "@huggingface/jinja";
 const TEMPLATE_LIMITS = {
   /** Characters of the template. The largest known ones have 20,000. */
   sourceLength: 2 ** 18,
+  /**
+   * White space without anything between in the template. The library's search for a tag tries each
+   * place of a run and looks on to its end: a run of 65,536 takes it seconds.
+   */
+  whiteSpaceRun: 1000,
   /** Characters of any string that the template makes, its output above all. */
   stringLength: 2 ** 24,
   /** Items of any list that the template makes. */
@@ -21,9 +26,16 @@ type Value = ReturnType<Interpreter["evaluate"]>;
 
 /** Parses a template. Throws the library's errors, which carry no line, and an error over the limit. */
 export function parseTemplate(source: string): Program {
-  const { sourceLength } = TEMPLATE_LIMITS;
+  const { sourceLength, whiteSpaceRun } = TEMPLATE_LIMITS;
   if (source.length > sourceLength) {
     throw new Error(`it has ${source.length} characters; the limit is ${sourceLength}`);
+  }
+  for (const [{ length }] of source.matchAll(/\s+/g)) {
+    if (length > whiteSpaceRun) {
+      throw new Error(
+        `it has ${length} spaces or line ends in a row; the limit is ${whiteSpaceRun}`,
+      );
+    }
   }
   return parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
 }

@@ -125,16 +125,11 @@ describe("facts from the metadata", () => {
     expect(create(startless)).toMatchObject({ addBos: false, bosToken: undefined });
   });
 
-  test("generation ends at eos, eot and control tokens with telling names", () => {
+  test("generation ends at eos, eot and tokens with telling names", () => {
     const texts = (ids: Iterable<number>) => [...ids].map((id) => bpe.tokenText(id)).sort();
     expect(texts(bpe.endTokens)).toEqual(["<|endoftext|>", "<|im_end|>"]);
     const other = create({ ...BPE, "tokenizer.ggml.eot_token_id": 100 });
     expect([...other.endTokens].sort((a, b) => a - b)).toEqual([0, 2, 100]);
-    const types = [...(BPE["tokenizer.ggml.token_type"] as number[])];
-    types[0] = 1; // no longer a control token
-    expect(texts(create({ ...BPE, "tokenizer.ggml.token_type": types }).endTokens)).toEqual([
-      "<|im_end|>",
-    ]);
   });
 
   test("a space is put before a text and after marked tokens, unless the file says no", () => {
@@ -161,6 +156,81 @@ describe("facts from the metadata", () => {
     const fields = { ...BPE, "tokenizer.ggml.tokens": tokens, "tokenizer.ggml.merges": merges };
     const ids = create({ ...fields, "tokenizer.ggml.pre": "gpt-2" }).encode("__proto__");
     expect(ids.length).toBeGreaterThan(0);
+  });
+});
+
+describe("start and end tokens are control tokens", () => {
+  const TYPES = "tokenizer.ggml.token_type";
+  /** The fields with a token's type changed, and perhaps the token named as one of the ids. */
+  const retype = (fields: Fields, text: string, type: number, key?: string): [Fields, number] => {
+    const id = (fields["tokenizer.ggml.tokens"] as string[]).indexOf(text);
+    const types = [...(fields[TYPES] as number[])];
+    types[id] = type;
+    const named = key === undefined ? {} : { [`tokenizer.ggml.${key}_token_id`]: id };
+    return [{ ...fields, [TYPES]: types, ...named }, id];
+  };
+  const expectControl = ([fields, id]: [Fields, number], text: string) => {
+    const tokenizer = create(fields);
+    expect(tokenizer.isControl(id)).toBe(true);
+    expect(tokenizer.controlTexts.get(text)).toBe(id);
+    expect(tokenizer.encode(`a${text}b`)).not.toContain(id);
+    expect(tokenizer.encode(`a${text}b`, { specialTokens: true })).toContain(id);
+    expect(tokenizer.tokenBytes(id)).toHaveLength(0);
+    return tokenizer;
+  };
+
+  test.each([0, 1, 4, 5])("by their name, of type %i in the file", (type) => {
+    for (const text of ["<|im_end|>", "<|endoftext|>"]) {
+      const changed = retype(BPE, text, type);
+      expect(expectControl(changed, text).endTokens.has(changed[1])).toBe(true);
+    }
+    const changed = retype(SPM, "<|eot_id|>", type);
+    expect(expectControl(changed, "<|eot_id|>").endTokens.has(changed[1])).toBe(true);
+  });
+
+  test.each(["eos", "eot", "eom"])("as the file's %s, of whatever type", (key) => {
+    for (const type of [1, 4]) {
+      const changed = retype(BPE, "<tool>", type, key);
+      expect(expectControl(changed, "<tool>").endTokens.has(changed[1])).toBe(true);
+    }
+  });
+
+  test("as the file's bos", () => {
+    expectControl(retype(BPE, "<|im_start|>", 4, "bos"), "<|im_start|>");
+    const changed = retype(SPM, "<s>", 1, "bos");
+    expect(expectControl(changed, "<s>").endTokens.has(changed[1])).toBe(false);
+  });
+
+  test("by their name even where merging letters gives it", () => {
+    const tokens = [...(BPE["tokenizer.ggml.tokens"] as string[])];
+    const id = tokens.indexOf("<tool>");
+    tokens[id] = "</s>";
+    const merges = ["< /", "s >", "</ s>"];
+    const fields = { ...BPE, "tokenizer.ggml.tokens": tokens, "tokenizer.ggml.merges": merges };
+    const tokenizer = expectControl(retype(fields, "</s>", 1), "</s>");
+    expect(tokenizer.decode(tokenizer.encode("a</s>b"))).toBe("a</s>b");
+  });
+
+  test("in a file without types", () => {
+    const { [TYPES]: _, ...untyped } = BPE;
+    expectControl([untyped, 2], "<|im_end|>");
+  });
+
+  test("but not those that texts are made of", () => {
+    const pair = (BPE["tokenizer.ggml.merges"] as string[])[0]!;
+    for (const [fields, text, written] of [
+      [BPE, ",", "a, b"],
+      [BPE, "\u010a", "a\nb"],
+      [BPE, pair.replace(" ", ""), undefined],
+      [SPM, "<0x0A>", "a\nb"],
+    ] as const) {
+      const [changed, id] = retype(fields, text, fields === SPM ? 6 : 1, "eos");
+      const tokenizer = create(changed);
+      expect(tokenizer.isControl(id)).toBe(false);
+      expect(tokenizer.endTokens.has(id)).toBe(true);
+      const sample = written ?? tokenizer.decode([id]);
+      expect(tokenizer.decode(tokenizer.encode(sample))).toBe(sample);
+    }
   });
 });
 

@@ -2,11 +2,11 @@ import { invariant, QuireError } from "../errors.ts";
 import { createBpeEncoder } from "./bpe.ts";
 import { lettersToBytes } from "./byteLevel.ts";
 import { Detokenizer } from "./detokenizer.ts";
-import { findEndTokens } from "./endTokens.ts";
 import { MarkedTokens } from "./markedTokens.ts";
 import { findPreTokenizer } from "./preTokenizers.ts";
 import { createSpmEncoder, parseByteToken, SPM_SPACE } from "./spm.ts";
-import { readVocabulary, TOKEN_TYPES, type Vocabulary } from "./vocabulary.ts";
+import { TOKEN_TYPES } from "./tokenTypes.ts";
+import { readVocabulary, type Vocabulary } from "./vocabulary.ts";
 
 export interface EncodeOptions {
   /**
@@ -33,6 +33,8 @@ export interface Tokenizer {
   readonly addBos: boolean;
   /** Whether encoding puts a space before a text, which decoding has to take away. */
   readonly addSpacePrefix: boolean;
+  /** Most UTF-16 units of a text that one token stands for. */
+  readonly longestToken: number;
   /** Tokens at which a generation ends. */
   readonly endTokens: ReadonlySet<number>;
   /** Control tokens (and the unknown token) by their texts. */
@@ -51,7 +53,8 @@ export interface Tokenizer {
 
 /**
  * Builds the tokenizer that a GGUF file's metadata describes.
- * Throws `model-unsupported` for kinds that Quire does not run, `model-invalid` for contradictions.
+ * Throws `model-unsupported` for kinds that Quire does not run, `model-invalid` for contradictions,
+ * `gguf-limit` for texts that would cost too much.
  */
 export function createTokenizer(metadata: ReadonlyMap<string, unknown>): Tokenizer {
   const vocabulary = readVocabulary(metadata);
@@ -84,7 +87,10 @@ export function createTokenizer(metadata: ReadonlyMap<string, unknown>): Tokeniz
     eosToken: vocabulary.eosToken,
     addBos: addBos && vocabulary.bosToken !== undefined,
     addSpacePrefix,
-    endTokens: findEndTokens(vocabulary),
+    // A name in the vocabulary is never shorter than its text: it has a letter for each byte, or U+2581
+    // for a space, or is the text, or says `<0x0A>` for a byte.
+    longestToken: tokens.reduce((longest, { length }) => Math.max(longest, length), 0),
+    endTokens: vocabulary.endTokens,
     controlTexts,
     encode(text, { specialTokens = false, continuesText = false } = {}) {
       const ids: number[] = [];

@@ -1,14 +1,7 @@
 import { QuireError } from "../errors.ts";
-
-/** `tokenizer.ggml.token_type` of a GGUF file. */
-export const TOKEN_TYPES = {
-  normal: 1,
-  unknown: 2,
-  control: 3,
-  userDefined: 4,
-  unused: 5,
-  byte: 6,
-} as const;
+import { findEndTokens } from "./endTokens.ts";
+import { overrideTypes, TOKEN_TYPES } from "./tokenTypes.ts";
+import { checkVocabularyLimits } from "./vocabularyLimits.ts";
 
 /** A vocabulary as the file states it, checked for contradictions. */
 export interface Vocabulary {
@@ -18,7 +11,7 @@ export interface Vocabulary {
   readonly pre: string;
   /** Text of each token in the notation of its model. */
   readonly tokens: readonly string[];
-  /** One of `TOKEN_TYPES` for each token. */
+  /** One of `TOKEN_TYPES` for each token: the file's, but for start and end tokens. */
   readonly types: ArrayLike<number>;
   /** `left right` pairs, best first. Empty for `llama`. */
   readonly merges: readonly string[];
@@ -26,8 +19,8 @@ export interface Vocabulary {
   readonly scores: ArrayLike<number>;
   readonly bosToken: number | undefined;
   readonly eosToken: number | undefined;
-  readonly eotToken: number | undefined;
-  readonly eomToken: number | undefined;
+  /** Tokens at which a generation ends, `eosToken` among them. */
+  readonly endTokens: ReadonlySet<number>;
   readonly unknownToken: number | undefined;
   /** Undefined when the file does not say. */
   readonly addBos: boolean | undefined;
@@ -39,7 +32,8 @@ const PREFIX = "tokenizer.ggml.";
 
 /**
  * Reads the tokenizer's part of a GGUF file's metadata.
- * Throws `model-unsupported` for another tokenizer model and `model-invalid` for contradictions.
+ * Throws `model-unsupported` for another tokenizer model, `model-invalid` for contradictions and
+ * `gguf-limit` for texts over VOCABULARY_LIMITS.
  */
 export function readVocabulary(metadata: ReadonlyMap<string, unknown>): Vocabulary {
   const model = readString(metadata, "model");
@@ -57,18 +51,30 @@ export function readVocabulary(metadata: ReadonlyMap<string, unknown>): Vocabula
   if (tokens === undefined || tokens.length === 0) {
     throw invalid("The metadata key tokenizer.ggml.tokens is missing or empty.");
   }
+  const tokenId = (key: string) => readTokenId(metadata, key, tokens.length);
+  const bosToken = tokenId("bos_token_id");
+  const eosToken = tokenId("eos_token_id");
+  const endTokens = findEndTokens(tokens, [
+    eosToken,
+    tokenId("eot_token_id"),
+    tokenId("eom_token_id"),
+  ]);
+  const merges = model === "gpt2" ? readMerges(metadata) : [];
+  const fileTypes = readTypes(metadata, tokens.length);
+  const startsAndEnds = bosToken === undefined ? endTokens : [...endTokens, bosToken];
+  const types = overrideTypes(fileTypes, startsAndEnds, { model, tokens, merges });
+  checkVocabularyLimits(model, tokens, types);
   return {
     model,
     pre: readString(metadata, "pre") ?? "default",
     tokens,
-    types: readTypes(metadata, tokens.length),
-    merges: model === "gpt2" ? readMerges(metadata) : [],
+    types,
+    merges,
     scores: model === "llama" ? readScores(metadata, tokens.length) : [],
-    bosToken: readTokenId(metadata, "bos_token_id", tokens.length),
-    eosToken: readTokenId(metadata, "eos_token_id", tokens.length),
-    eotToken: readTokenId(metadata, "eot_token_id", tokens.length),
-    eomToken: readTokenId(metadata, "eom_token_id", tokens.length),
-    unknownToken: readTokenId(metadata, "unknown_token_id", tokens.length),
+    bosToken,
+    eosToken,
+    endTokens,
+    unknownToken: tokenId("unknown_token_id"),
     addBos: readBoolean(metadata, "add_bos_token"),
     addSpacePrefix: readBoolean(metadata, "add_space_prefix"),
   };

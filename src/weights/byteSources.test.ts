@@ -60,5 +60,9 @@ it("says when a file cannot be read any more", async () => {
   await expect(createBlobSource(gone).read(0, 10)).rejects.toMatchObject({
     code: "source-read",
     cause: { name: "NotReadableError" },
+    message: expect.stringContaining("choose it again"),
+  });
+  await expect(createBlobSource(gone, "gone", "Do this.").read(0, 10)).rejects.toMatchObject({
+    message: expect.stringMatching(/^gone: 10 bytes at 0 could not be read\. Do this\.$/),
   });
 });

@@ -1,4 +1,6 @@
 import { QuireError, throwIfAborted } from "../errors.ts";
+import { pause } from "./pause.ts";
+import { urlName } from "./urlName.ts";
 
 export interface HttpOptions {
   /** Aborts the opening. Each read takes a signal of its own. */
@@ -25,6 +27,8 @@ interface Body {
   readonly controller: AbortController;
   /** Whether the server honours ranges. If not, each of its bodies starts at 0. */
   readonly ranged: boolean;
+  /** Position in the file of the first byte that it was opened for. */
+  readonly wanted: number;
   /** Position in the file of the next byte of `reader`. */
   position: number;
 }
@@ -38,7 +42,7 @@ interface Body {
  * many servers refuse, and comparing the validators of both answers finds the same changes.
  */
 export class HttpStream {
-  /** The URL without its query, which may hold a secret. */
+  /** The URL, for messages. */
   readonly name: string;
   /** Size of the file; undefined while the server has not said it reliably. */
   byteLength: number | undefined;
@@ -58,7 +62,7 @@ export class HttpStream {
     this.#options = options;
     this.#delays = options.retryDelaysMs ?? RETRY_DELAYS_MS;
     this.#position = position;
-    this.name = url.href.split(/[?#]/, 1)[0]!;
+    this.name = urlName(url);
   }
 
   /**
@@ -116,10 +120,15 @@ export class HttpStream {
 
   /** The bytes of the open body at #position, or undefined if the file ends there. */
   async #receive(signal: AbortSignal | undefined): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    const body = this.#body ?? (await this.#connect(signal));
+    let body = this.#body ?? (await this.#connect(signal));
     for (;;) {
       const { value, done } = await this.#guarded(body.controller, signal, body.reader.read());
-      if (done) return this.#end(body);
+      if (done) {
+        if (this.#isWhole(body)) return undefined;
+        // Some servers send so many bytes of a range and no more: the rest is asked for at once.
+        body = await this.#connect(signal);
+        continue;
+      }
       const start = body.position;
       body.position += value.length;
       if (this.byteLength !== undefined && body.position > this.byteLength) {
@@ -132,9 +141,11 @@ export class HttpStream {
     }
   }
 
-  #end(body: Body): undefined {
+  /** Whether an ended body ends where the file does. Throws if it brought nothing that was wanted. */
+  #isWhole(body: Body): boolean {
     this.byteLength ??= body.position;
-    if (body.position === this.byteLength && this.#position === body.position) return undefined;
+    if (body.position === this.byteLength && this.#position === body.position) return true;
+    if (this.#position > body.wanted) return false;
     throw this.#failure(`the connection ended at byte ${body.position} of ${this.byteLength}.`, {
       offset: body.position,
       transient: true,
@@ -148,13 +159,20 @@ export class HttpStream {
       response = await this.#guarded(controller, signal, this.#request(controller.signal));
     } catch (error) {
       // Chromium fails a ranged request that is answered with a compressed file, and does not say
-      // why: the next attempt at opening asks for the whole file.
-      if (!this.#opened) this.#asksRanges = !this.#asksRanges;
+      // why: the next attempt at opening asks for the whole file. Not when opening further on: that
+      // file was not compressed before, and the network is bad.
+      if (!this.#opened && this.#position === 0) this.#asksRanges = !this.#asksRanges;
       throw error;
     }
     try {
+      const askedRange = this.#asksRanges;
       // A piece of a compressed file cannot be decoded. The whole one can.
       this.#asksRanges = !isEncoded(response.headers);
+      if (response.status === 206 && !askedRange) {
+        throw this.#failure(
+          "the server sent a piece of the file when asked for the whole. Serve the file uncompressed, and with ranges or without.",
+        );
+      }
       if (response.status === 206 && !this.#asksRanges) {
         controller.abort();
         return await this.#connect(signal);
@@ -165,7 +183,8 @@ export class HttpStream {
       const start = ranged ? this.#position : 0;
       this.#checkSameFile(response.headers, this.#sizeOf(response.headers, ranged, start));
       const reader = response.body.getReader();
-      this.#body = { reader, controller, ranged, position: start };
+      const wanted = this.#position;
+      this.#body = { reader, controller, ranged, wanted, position: start };
       return this.#body;
     } catch (error) {
       controller.abort();
@@ -274,18 +293,4 @@ export class HttpStream {
 
 function isEncoded(headers: Headers): boolean {
   return (headers.get("content-encoding") ?? "identity") !== "identity";
-}
-
-/** Resolves after `ms`, or at once when the signal fires. */
-function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal?.addEventListener("abort", done, { once: true });
-    if (signal?.aborted) done();
-  });
 }

@@ -1,6 +1,8 @@
 import { QuireError } from "../errors.ts";
 import { type HttpOptions, HttpStream } from "./httpStream.ts";
+import { isQuotaExceeded, openForWriting, type SyncAccessHandle } from "./modelFiles.ts";
 import type { ModelRegistry, ModelStorage, StoredFile } from "./modelRegistry.ts";
+import { urlName } from "./urlName.ts";
 
 /** How far a download is, in bytes. */
 export interface DownloadProgress {
@@ -11,19 +13,6 @@ export interface DownloadProgress {
 
 interface DownloadOptions extends HttpOptions {
   readonly onProgress?: (progress: DownloadProgress) => void;
-}
-
-/** TypeScript's DOM library leaves out what only workers have. */
-interface SyncAccessHandle {
-  getSize(): number;
-  write(bytes: Uint8Array<ArrayBuffer>, options: { readonly at: number }): number;
-  truncate(byteLength: number): void;
-  flush(): void;
-  close(): void;
-}
-
-interface WritableFile extends FileSystemFileHandle {
-  createSyncAccessHandle(): Promise<SyncAccessHandle>;
 }
 
 const WRITE_BYTES = 1024 * 1024;
@@ -74,9 +63,9 @@ async function downloadOnce(
       storedBytes: written,
     });
   try {
-    // The entry comes before the file: a file without one is swept.
-    if (!previous) await save(false);
-    handle = await openFile(directory, file);
+    handle = await openForWriting(directory, file, async () => {
+      if (!previous) await save(false);
+    });
     if (!handle) return false;
     if (!isSameFile(stream, previous) || handle.getSize() < stream.position) stream.seek(0);
     written = stream.position;
@@ -106,7 +95,8 @@ async function downloadOnce(
     await registry.delete(url, "partial");
     return true;
   } catch (error) {
-    if (handle && canFlush(handle)) await save(false);
+    // A full disk refuses this as well: then the entry keeps what it knew to be stored.
+    if (handle && canFlush(handle)) await save(false).catch(() => undefined);
     if (isQuotaExceeded(error)) throw await noRoom(registry, url, byteLength, written, error);
     throw error;
   } finally {
@@ -142,20 +132,7 @@ function isSameFile(stream: HttpStream, previous: StoredFile | undefined): boole
   );
 }
 
-async function openFile(
-  directory: FileSystemDirectoryHandle,
-  name: string,
-): Promise<SyncAccessHandle | undefined> {
-  const file = (await directory.getFileHandle(name, { create: true })) as WritableFile;
-  try {
-    return await file.createSyncAccessHandle();
-  } catch (error) {
-    if (isQuotaExceeded(error)) throw error;
-    return undefined;
-  }
-}
-
-/** Whether all that was written is on disk. If not, the entry keeps what it knew to be. */
+/** Whether all that was written is on disk. */
 function canFlush(handle: SyncAccessHandle): boolean {
   try {
     handle.flush();
@@ -188,10 +165,13 @@ async function noRoom(
   const free = (await freeBytes()) ?? null;
   const needed = byteLength === undefined ? null : byteLength - written;
   const stored = (await registry.list()).filter((file) => file.complete);
-  const models = stored.map((file) => `${file.url} (${file.storedBytes} bytes)`).join(", ");
+  const models = stored
+    .map((file) => `${urlName(file.url)} (${file.storedBytes} bytes)`)
+    .join(", ");
   return new QuireError(
     "storage",
-    `${url}: there is no room for ${needed ?? "more"} bytes; the browser counts ${free ?? "too few"} as free. Delete a stored model or free disk space. Stored: ${models || "none"}.`,
+    `${urlName(url)}: there is no room for ${needed ?? "more"} bytes; the browser counts ${free ?? "too few"} as free. Delete a stored model or free disk space. Stored: ${models || "none"}.`,
+    // Programs get whole URLs, which deleteModel takes.
     { needed, free, models: JSON.stringify(stored.map((file) => file.url)) },
     { cause },
   );
@@ -200,10 +180,6 @@ async function noRoom(
 async function freeBytes(): Promise<number | undefined> {
   const { quota, usage } = await navigator.storage.estimate();
   return quota === undefined || usage === undefined ? undefined : Math.max(0, quota - usage);
-}
-
-function isQuotaExceeded(error: unknown): boolean {
-  return error instanceof DOMException && error.name === "QuotaExceededError";
 }
 
 /** Passes on progress that goes forward by a worthwhile step, and the last. */

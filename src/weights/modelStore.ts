@@ -3,17 +3,17 @@ import { QuireError, throwIfAborted } from "../errors.ts";
 import { createBlobSource } from "./blobSource.ts";
 import type { ByteSource } from "./byteSource.ts";
 import { absoluteUrl, openHttpSource } from "./httpSource.ts";
-import { type HttpOptions, HttpStream } from "./httpStream.ts";
+import type { HttpOptions } from "./httpStream.ts";
 import { type DownloadProgress, download } from "./modelDownload.ts";
+import { sweep } from "./modelFiles.ts";
 import { ModelRegistry, type ModelStorage, type StoredFile } from "./modelRegistry.ts";
+import { urlName } from "./urlName.ts";
 
 export type { DownloadProgress } from "./modelDownload.ts";
 
 export interface OpenModelOptions extends HttpOptions {
   /** Bytes that are stored; never goes back. A stored model is reported once, as loaded. */
   readonly onProgress?: (progress: DownloadProgress) => void;
-  /** Ask the server whether a stored model is still current; without network it is used as it is. */
-  readonly revalidate?: boolean;
 }
 
 /** A model in the store, for people who choose what to delete. */
@@ -30,6 +30,8 @@ export interface StoredModel {
 }
 
 const DIRECTORY = "quire-models";
+const STORED_ADVICE =
+  "The stored model was deleted or replaced meanwhile: open it again, which downloads what is missing.";
 
 /**
  * Opens a model by URL. A stored one needs no network. Another is downloaded into the store first,
@@ -44,13 +46,14 @@ export async function openModelUrl(
   options: OpenModelOptions = {},
 ): Promise<ByteSource> {
   const { href } = absoluteUrl(url);
-  throwIfAborted(options.signal, `Opening ${href}`);
+  throwIfAborted(options.signal, `Opening ${urlName(href)}`);
   const store = await openStore();
   if (!store || !canWrite()) return openHttpSource(href, options);
   return withLock(href, options.signal, async () => {
     const stored = await openStored(store, href);
-    if (stored && !(options.revalidate && (await hasChanged(stored.entry, options)))) {
-      await store.registry.set({ ...stored.entry, lastUsed: Date.now() });
+    if (stored) {
+      // A full disk refuses this, but only the order of a list hangs on it.
+      await store.registry.set({ ...stored.entry, lastUsed: Date.now() }).catch(() => undefined);
       options.onProgress?.({ loaded: stored.source.byteLength, total: stored.source.byteLength });
       return stored.source;
     }
@@ -60,7 +63,7 @@ export async function openModelUrl(
     if (fresh) return fresh.source;
     throw new QuireError(
       "storage",
-      `${href}: the browser deleted the file just stored. Try again.`,
+      `${urlName(href)}: the browser deleted the file just stored. Try again.`,
     );
   });
 }
@@ -88,7 +91,7 @@ export async function deleteModel(url: string | URL): Promise<boolean> {
     if (!lock) {
       throw new QuireError(
         "storage",
-        `${href} is being downloaded. Abort that before deleting it.`,
+        `${urlName(href)} is being downloaded. Abort that before deleting it.`,
       );
     }
     const { registry } = store;
@@ -138,7 +141,7 @@ async function withLock<T>(
       return work();
     });
   } catch (error) {
-    if (!started) throwIfAborted(signal, `Opening ${href}`);
+    if (!started) throwIfAborted(signal, `Opening ${urlName(href)}`);
     throw error instanceof QuireError ? error : storageFailure(href, error);
   }
 }
@@ -151,7 +154,7 @@ async function openStored(
   if (!entry) return undefined;
   try {
     const handle = await directory.getFileHandle(entry.file);
-    const source = createBlobSource(await handle.getFile(), href.split(/[?#]/, 1)[0]);
+    const source = createBlobSource(await handle.getFile(), urlName(href), STORED_ADVICE);
     if (source.byteLength === entry.byteLength) return { source, entry };
   } catch (error) {
     if (!isNotFound(error)) throw error;
@@ -161,31 +164,6 @@ async function openStored(
   return undefined;
 }
 
-/** Whether the server has another file now. A server that cannot be asked has not. */
-async function hasChanged(entry: StoredFile, options: HttpOptions): Promise<boolean> {
-  try {
-    const stream = await HttpStream.open(new URL(entry.url), 0, options);
-    stream.close();
-    return (
-      stream.validator !== entry.validator ||
-      (stream.byteLength !== undefined && stream.byteLength !== entry.byteLength)
-    );
-  } catch {
-    throwIfAborted(options.signal, `Opening ${entry.url}`);
-    return false;
-  }
-}
-
-/** Removes files that no entry names: what a crash or a replaced model left. */
-async function sweep({ directory, registry }: ModelStorage): Promise<void> {
-  const named = new Set((await registry.list()).map((entry) => entry.file));
-  for await (const name of directory.keys()) {
-    if (named.has(name)) continue;
-    // One that is in use stays until the next sweep.
-    await directory.removeEntry(name).catch(() => undefined);
-  }
-}
-
 function isNotFound(error: unknown): boolean {
   return error instanceof DOMException && error.name === "NotFoundError";
 }
@@ -193,7 +171,7 @@ function isNotFound(error: unknown): boolean {
 function storageFailure(href: string, cause: unknown): QuireError {
   return new QuireError(
     "storage",
-    `${href}: the browser's store failed. Open the model again; if that fails too, delete it from the store first.`,
+    `${urlName(href)}: the browser's store failed. Open the model again; if that fails too, delete it from the store first.`,
     {},
     { cause },
   );

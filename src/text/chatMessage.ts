@@ -1,0 +1,5 @@
+/** A message of a conversation, checked where it came in. */
+export interface ChatMessage {
+  readonly role: "system" | "user" | "assistant";
+  readonly content: string;
+}
