@@ -14,7 +14,8 @@ export function App({ demo }: { readonly demo: Demo }) {
       <Header demo={demo} />
       <EngineStrip demo={demo} />
       <main>
-        <Problems problems={demo.problems} />
+        {/* The dialog shows them itself: the page behind it is dimmed and cannot be clicked. */}
+        {!demo.isDialogOpen.value && <Problems problems={demo.problems} />}
         <ChatGrid demo={demo} />
       </main>
       <Broadcast demo={demo} />

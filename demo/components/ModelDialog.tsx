@@ -2,6 +2,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { choiceOfFile } from "../engine/modelChoice.ts";
 import type { Demo } from "../page/demo.ts";
 import { CurrentModel } from "./CurrentModel.tsx";
+import { Problems } from "./Problems.tsx";
 import { StoredModelList } from "./StoredModelList.tsx";
 import { UrlForm } from "./UrlForm.tsx";
 
@@ -30,6 +31,7 @@ export function ModelDialog({ demo }: { readonly demo: Demo }) {
           Close
         </button>
       </div>
+      {isOpen && <Problems problems={demo.problems} />}
       <CurrentModel demo={demo} />
       {offered !== undefined && (
         <section>

@@ -67,11 +67,10 @@ export class EngineSession {
 
   async #load(choice: ModelChoice, signal: AbortSignal): Promise<void> {
     // Two models may not fit the GPU together.
-    await this.#engine?.dispose();
-    this.#engine = undefined;
+    await this.#dispose();
     if (signal.aborted) return;
     try {
-      const engine = await createEngine({
+      this.#engine = await createEngine({
         ...this.#options,
         model: choice.kind === "url" ? choice.url : choice.file,
         signal,
@@ -79,17 +78,24 @@ export class EngineSession {
           if (!signal.aborted) this.state.value = { phase: "loading", choice, progress };
         },
       });
-      if (signal.aborted) return void (await engine.dispose());
-      this.#engine = engine;
-      this.stats.value = await engine.stats();
-      if (signal.aborted) return;
-      this.state.value = { phase: "ready", choice, engine };
-      void this.#watch(choice, engine);
+      const engine = this.#engine;
+      const stats = await engine.stats();
+      if (!signal.aborted) {
+        this.stats.value = stats;
+        this.state.value = { phase: "ready", choice, engine };
+        return void this.#watch(choice, engine);
+      }
     } catch (error) {
       if (!signal.aborted) {
         this.state.value = { phase: "failed", choice, error: toQuireError(error) };
       }
     }
+    await this.#dispose();
+  }
+
+  async #dispose(): Promise<void> {
+    await this.#engine?.dispose();
+    this.#engine = undefined;
   }
 
   /** Reads the engine's numbers until it ends. An engine that broke says so here. */

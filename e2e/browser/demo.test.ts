@@ -280,6 +280,24 @@ describe("the demo", () => {
     await page.setViewportSize({ width: 1280, height: 800 });
   });
 
+  it("keeps its header's height at every width when it knows what it runs on", async () => {
+    for (const width of [1600, 1499, 1280, 1000, 999, 800, 700, 400]) {
+      await page.setViewportSize({ width, height: 800 });
+      const heights = await page.evaluate(() => {
+        const header = document.querySelector(".page-header")!;
+        const text = document.querySelector(".machine")!.lastChild as Text;
+        const known = text.data;
+        const after = header.getBoundingClientRect().height;
+        text.data = "Looking for a GPU…";
+        const before = header.getBoundingClientRect().height;
+        text.data = known;
+        return { before, after };
+      });
+      expect(heights.after, `at ${width} pixels`).toBe(heights.before);
+    }
+    await page.setViewportSize({ width: 1280, height: 800 });
+  });
+
   it("shows a garbage file's error and what to do, and takes the next file", async () => {
     await modelButton(page).click();
     const dialog = page.getByRole("dialog", { name: "Model" });
@@ -322,6 +340,24 @@ describe("the demo", () => {
       .locator("output.visually-hidden")
       .getByText(/Chat 1: answer (cut off|finished)/)
       .waitFor({ state: "attached" });
+  });
+
+  it("says in the open dialog that one file is to be dropped", async () => {
+    await modelButton(page).click();
+    const dialog = page.getByRole("dialog", { name: "Model" });
+    await dialog.waitFor();
+    const transfer = await page.evaluateHandle(() => {
+      const transfer = new DataTransfer();
+      for (const name of ["one.gguf", "two.gguf"]) transfer.items.add(new File(["a"], name));
+      return transfer;
+    });
+    await page.dispatchEvent("body", "drop", { dataTransfer: transfer });
+    const alert = dialog.getByRole("alert").filter({ hasText: "Drop one GGUF file." });
+    await alert.waitFor();
+    expect(await page.getByText("Drop one GGUF file.").count()).toBe(1);
+    await button(alert, "Dismiss").click();
+    await alert.waitFor({ state: "detached" });
+    await button(dialog, "Close").click();
   });
 
   it("survives its worker: says so, loads again, goes on", async () => {

@@ -1,7 +1,7 @@
 import type {
+  ChatMessage,
   GenerateRequest,
   SequenceFinish,
-  WireChatMessage,
   WireLogprob,
   WireTokenText,
   WireUsage,
@@ -32,6 +32,7 @@ import {
   type Fields,
   invalidField,
   readBoolean,
+  readEach,
   readObject,
   refuseUnknown,
   unsupportedField,
@@ -45,6 +46,7 @@ const CHAT_FIELDS = new Set([
   "top_logprobs",
 ]);
 const MESSAGE_FIELDS = new Set(["role", "content"]);
+const PART_FIELDS = new Set(["type", "text"]);
 const ROLES = ["system", "developer", "user", "assistant"];
 
 /** `engine.chat.completions` over a connection. */
@@ -73,7 +75,7 @@ export function createChatCompletions(
     return {
       ...head,
       object: "chat.completion",
-      ...(await collect(generation, request.n, options)),
+      ...(await collect(generation, request, options)),
     };
   }
   return { create: create as ChatCompletions["create"] };
@@ -81,16 +83,16 @@ export function createChatCompletions(
 
 async function collect(
   generation: Generation,
-  numChoices: number,
+  { n, sampling }: Pick<GenerateRequest, "n" | "sampling">,
   options: CallOptions,
 ): Promise<Pick<ChatCompletion, "choices" | "usage" | "prompt_logprobs">> {
-  const choices = Array.from({ length: numChoices }, (_, index): ChatChoice => {
+  const choices = Array.from({ length: n }, (_, index): ChatChoice => {
     const message: ChatChoice["message"] = { role: "assistant", content: "", refusal: null };
     const tokenIds = options.returnTokenIds ? { token_ids: [] } : {};
     return {
       index,
       message,
-      logprobs: null,
+      logprobs: sampling.logprobs === undefined ? null : { content: [], refusal: null },
       finish_reason: "stop",
       stop_reason: null,
       ...tokenIds,
@@ -103,10 +105,7 @@ async function collect(
     const target = choices[choice]!;
     target.message.content += text;
     target.token_ids?.push(...tokens);
-    if (logprobs !== undefined) {
-      target.logprobs ??= { content: [], refusal: null };
-      target.logprobs.content.push(...chatLogprobs(logprobs).content);
-    }
+    if (logprobs !== undefined) target.logprobs?.content.push(...chatLogprobs(logprobs).content);
     if (finish !== undefined) {
       target.finish_reason = finish.reason;
       target.stop_reason = finish.stop;
@@ -197,14 +196,14 @@ function readChatLogprobs(fields: Fields): number | undefined {
   return isWanted ? (top ?? 0) : undefined;
 }
 
-function readMessages(value: unknown): WireChatMessage[] {
+function readMessages(value: unknown): ChatMessage[] {
   if (!Array.isArray(value) || value.length === 0) {
     throw invalidField("messages", value, "a list of at least one message");
   }
-  return value.map((entry, i) => readMessage(entry, `messages[${i}]`));
+  return readEach(value, (entry, i) => readMessage(entry, `messages[${i}]`));
 }
 
-function readMessage(value: unknown, name: string): WireChatMessage {
+function readMessage(value: unknown, name: string): ChatMessage {
   const fields = readObject(value, name);
   const role = fields["role"];
   if (role === "tool" || role === "function") {
@@ -215,22 +214,26 @@ function readMessage(value: unknown, name: string): WireChatMessage {
   }
   refuseUnknown(fields, MESSAGE_FIELDS, `${name}.`);
   const content = wellFormed(readContent(fields["content"], `${name}.content`));
-  return { role: role === "developer" ? "system" : (role as WireChatMessage["role"]), content };
+  return { role: role === "developer" ? "system" : (role as ChatMessage["role"]), content };
 }
 
 /** Several text parts become lines of one text, as in llama.cpp and vLLM. */
 function readContent(value: unknown, name: string): string {
   if (typeof value === "string") return value;
-  if (!Array.isArray(value)) throw invalidField(name, value, "a text or a list of text parts");
-  return value
-    .map((entry, i) => {
-      const part = readObject(entry, `${name}[${i}]`);
-      if (typeof part["type"] === "string" && part["type"] !== "text") {
-        throw unsupportedField(`${name}[${i}].type`, 'Only parts of type "text" are read.');
-      }
-      const text = part["text"];
-      if (typeof text === "string") return text;
-      throw invalidField(`${name}[${i}].text`, text, "a text");
-    })
-    .join("\n");
+  if (!Array.isArray(value) || value.length === 0) {
+    throw invalidField(name, value, "a text or a list of at least one text part");
+  }
+  return readEach(value, (entry, i) => readPart(entry, `${name}[${i}]`)).join("\n");
+}
+
+function readPart(value: unknown, name: string): string {
+  const part = readObject(value, name);
+  const { type, text } = part;
+  if (typeof type === "string" && type !== "text") {
+    throw unsupportedField(`${name}.type`, 'Only parts of type "text" are read.');
+  }
+  if (type !== "text") throw invalidField(`${name}.type`, type, '"text"');
+  refuseUnknown(part, PART_FIELDS, `${name}.`);
+  if (typeof text === "string") return text;
+  throw invalidField(`${name}.text`, text, "a text");
 }

@@ -45,6 +45,9 @@ const LIMIT_NAMES = [
 
 const NO_ADAPTER = { adapter: null, limits: {}, features: [] } as const;
 const NO_PAGE = "This is no browser page: Quire needs Worker.";
+const NOT_OFFERED =
+  "The browser has WebGPU but offers no adapter: the GPU or its driver is on the browser's " +
+  "block list, or the system has none. Update the driver or look at the browser's GPU page.";
 const NO_SIMD = "The browser's WebAssembly has no 128-bit SIMD. Use a current browser.";
 
 /** Says whether an engine can run on this page, and why not. Never rejects; works in Node too. */
@@ -67,24 +70,22 @@ async function webGpuSupport(): Promise<WebGpuSupport> {
       : "The page is no secure context, so the browser hides WebGPU. Serve it over https or from localhost.";
     return { ...NO_ADAPTER, missing };
   }
-  let found: GPUAdapter | null;
   try {
-    found = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+    const found = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+    return found === null ? { ...NO_ADAPTER, missing: NOT_OFFERED } : describe(found);
   } catch (error) {
-    const missing = `The browser failed to look for a GPU adapter: ${String(error)}.`;
+    // Also by an adapter that lacks what the specification gives it, as early versions had them.
+    const missing = `The browser failed to offer a GPU adapter that can be read: ${String(error)}.`;
     return { ...NO_ADAPTER, missing };
   }
-  if (found === null) {
-    const missing =
-      "The browser has WebGPU but offers no adapter: the GPU or its driver is on the browser's " +
-      "block list, or the system has none. Update the driver or look at the browser's GPU page.";
-    return { ...NO_ADAPTER, missing };
-  }
-  const adapter = summarise(found.info);
+}
+
+function describe({ info, limits, features }: GPUAdapter): WebGpuSupport {
+  const adapter = summarise(info);
   return {
     adapter,
-    limits: Object.fromEntries(LIMIT_NAMES.map((name) => [name, Number(found.limits[name])])),
-    features: [...found.features].sort(),
+    limits: Object.fromEntries(LIMIT_NAMES.map((name) => [name, Number(limits[name])])),
+    features: [...features].sort(),
     missing: adapter.isFallback
       ? 'WebGPU offers only a software adapter. `backend: "webgpu"` would take it.'
       : undefined,

@@ -25,7 +25,7 @@ import type {
   CompletionLogprobs,
   Completions,
 } from "./types.ts";
-import { invalidField, readObject, refuseUnknown, wellFormed } from "./validate.ts";
+import { invalidField, readEach, readObject, refuseUnknown, wellFormed } from "./validate.ts";
 
 const COMPLETION_FIELDS = new Set([...COMMON_FIELDS, "prompt"]);
 /** Most prompts of one call. */
@@ -51,7 +51,7 @@ export function createCompletions(connection: WorkerConnection, modelName: strin
     await generation.accepted();
     const { n } = requests[0]!;
     if (options.stream) return new ChunkStream(generation, createChunkShape(head, n, options));
-    const choices = await collect(generation, requests.length, n, options);
+    const choices = await collect(generation, requests, options);
     return { ...head, choices, usage: completionUsage(generation.usage) };
   }
   return { create: create as Completions["create"] };
@@ -59,16 +59,16 @@ export function createCompletions(connection: WorkerConnection, modelName: strin
 
 async function collect(
   generation: Generation,
-  numPrompts: number,
-  n: number,
+  requests: readonly Omit<GenerateRequest, "requestId">[],
   options: CallOptions,
 ): Promise<CompletionChoice[]> {
-  const choices = Array.from({ length: numPrompts * n }, (_, index): CompletionChoice => {
+  const { n, sampling } = requests[0]!;
+  const choices = Array.from({ length: requests.length * n }, (_, index): CompletionChoice => {
     const tokenIds = options.returnTokenIds ? { token_ids: [] } : {};
     return {
       index,
       text: "",
-      logprobs: null,
+      logprobs: sampling.logprobs === undefined ? null : completionLogprobs([]),
       finish_reason: "stop",
       stop_reason: null,
       ...tokenIds,
@@ -83,8 +83,7 @@ async function collect(
       }
     }
     target.token_ids?.push(...tokens);
-    if (logprobs !== undefined) {
-      target.logprobs ??= { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
+    if (logprobs !== undefined && target.logprobs !== null) {
       const more = completionLogprobs(logprobs);
       target.logprobs.tokens.push(...more.tokens);
       target.logprobs.token_logprobs.push(...more.token_logprobs);
@@ -153,11 +152,18 @@ function completionLogprobs(logprobs: readonly WireLogprob[]): CompletionLogprob
   return {
     tokens: logprobs.map((token) => token.text),
     token_logprobs: logprobs.map((token) => token.logprob),
-    top_logprobs: logprobs.map((token) =>
-      Object.fromEntries(token.top.map(({ text, logprob }) => [text, logprob])),
-    ),
+    top_logprobs: logprobs.map(topLogprobs),
     text_offset: logprobs.map((token) => token.offset),
   };
+}
+
+/** The likeliest tokens by their texts, and the chosen one. Of several with one text the first counts. */
+function topLogprobs({ top, ...chosen }: WireLogprob): Record<string, number> {
+  const found = new Map<string, number>();
+  for (const { text, logprob } of [...top, chosen]) {
+    if (!found.has(text)) found.set(text, logprob);
+  }
+  return Object.fromEntries(found);
 }
 
 function readPrompts(value: unknown): PromptInput[] {
@@ -168,7 +174,7 @@ function readPrompts(value: unknown): PromptInput[] {
     return [{ kind: "tokens", tokens: checkTokenIds(value, "prompt") }];
   }
   if (value.length > MAX_PROMPTS) throw invalidField("prompt", value, allowed);
-  return value.map((entry, i): PromptInput => {
+  return readEach(value, (entry, i): PromptInput => {
     const field = `prompt[${i}]`;
     if (typeof entry === "string") return { kind: "text", text: wellFormed(entry) };
     if (!Array.isArray(entry)) throw invalidField(field, entry, allowed);

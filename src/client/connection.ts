@@ -58,6 +58,7 @@ export class WorkerConnection {
   #failure: QuireError | undefined;
   #onReady: () => void = () => {};
   #onLoaded: () => void = () => {};
+  #abortReads: () => void = () => {};
   #nextRequestId = 1;
 
   /** Starts the worker. Throws `worker-failed`, `aborted`. */
@@ -90,7 +91,9 @@ export class WorkerConnection {
     this.#stream.addEventListener("message", (event: MessageEvent<WorkerMessage>) =>
       this.#receive(event.data),
     );
-    if (options.source !== undefined) serveByteSource(this.#stream, options.source);
+    if (options.source !== undefined) {
+      this.#abortReads = serveByteSource(this.#stream, options.source);
+    }
     this.#stream.start();
     control.port1.addEventListener("messageerror", () => this.#worker.messageFailed());
     this.#control = wrap<ControlApi>(control.port1);
@@ -193,6 +196,7 @@ export class WorkerConnection {
   #terminate(): void {
     this.#control[releaseProxy]();
     this.#stream.close();
+    this.#abortReads();
     this.#worker.terminate();
     this.#threads.terminate();
   }
@@ -207,7 +211,7 @@ export class WorkerConnection {
         this.#ready(message.version, message.holdsLock);
         break;
       case "progress":
-        this.#onProgress?.(message.progress);
+        this.#report(message.progress);
         break;
       case "loaded":
         this.#onLoaded();
@@ -229,6 +233,17 @@ export class WorkerConnection {
         break;
       case "broken":
         this.#end(fromWireError(message.error));
+    }
+  }
+
+  /** A callback that throws ends the load, and its error reaches whoever waits for the engine. */
+  #report(progress: LoadProgress): void {
+    if (this.#failure !== undefined) return;
+    try {
+      this.#onProgress?.(progress);
+    } catch (cause) {
+      const message = "`onProgress` threw, so the model was not loaded. Its error is the cause.";
+      this.#end(new QuireError("invalid-argument", message, { field: "onProgress" }, { cause }));
     }
   }
 

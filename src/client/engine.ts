@@ -6,7 +6,11 @@ import type { WorkerConnection } from "./connection.ts";
 import { checkTokenIds } from "./samplingFields.ts";
 import { readName } from "./schedulingFields.ts";
 import type { ChatCompletions, Completions, ModelInfo, QuireEngine } from "./types.ts";
-import { invalidField, wellFormed } from "./validate.ts";
+import { invalidField, readBoolean, readObject, refuseUnknown, wellFormed } from "./validate.ts";
+
+const TOKENIZE_FIELDS = new Set(["specialTokens"]);
+/** UTF-16 units of a text to tokenize: while it is, no request goes on. */
+const MAX_TEXT_LENGTH = 1_000_000;
 
 /** The page's handle of a loaded engine. */
 export class ClientEngine implements QuireEngine {
@@ -36,8 +40,13 @@ export class ClientEngine implements QuireEngine {
   }
 
   async tokenize(text: string, options: { specialTokens?: boolean } = {}): Promise<number[]> {
-    if (typeof text !== "string") throw invalidField("text", text, "a text");
-    const { specialTokens = false } = options;
+    if (typeof text !== "string" || text.length > MAX_TEXT_LENGTH) {
+      const found = typeof text === "string" ? `a text of ${text.length} characters` : text;
+      throw invalidField("text", found, `a text of at most ${MAX_TEXT_LENGTH} characters`);
+    }
+    const fields = readObject(options, "options");
+    refuseUnknown(fields, TOKENIZE_FIELDS);
+    const specialTokens = readBoolean(fields, "specialTokens") ?? false;
     return this.#connection.call((control) => control.tokenize(wellFormed(text), specialTokens));
   }
 

@@ -52,6 +52,13 @@ describe("what computes", () => {
   });
 });
 
+test("a URL or a template that is empty is refused", () => {
+  for (const empty of ["", " \n"]) {
+    expect(() => readRequest({ model: empty })).toThrow(/`model` is .*a valid URL/);
+  }
+  expect(() => readRequest({ chatTemplate: "" })).toThrow(/`chatTemplate` is "".*not empty/);
+});
+
 test("waitingOrder is one of two", () => {
   expect(readRequest({}).waitingOrder).toBeUndefined();
   expect(readRequest({ waitingOrder: "longest-prefix" }).waitingOrder).toBe("longest-prefix");
@@ -68,7 +75,7 @@ test("swapBytes may be nothing at all", () => {
 });
 
 describe("worker", () => {
-  const makeWorker = () => ({ postMessage: () => {}, terminate: () => {} });
+  const makeWorker = () => Object.assign(new EventTarget(), { postMessage() {}, terminate() {} });
 
   test("a Worker is the only one there is", () => {
     const worker = makeWorker();
@@ -76,7 +83,16 @@ describe("worker", () => {
     const { createWorker, canStartMore } = readWorkerOptions({ worker });
     expect(canStartMore).toBe(false);
     expect(createWorker()).toBe(worker);
-    expect(createWorker).toThrow(/the same again/);
+    expect(createWorker).toThrow(/one that an engine has had/);
+  });
+
+  test("one that an engine has had is no other's", () => {
+    const worker = makeWorker();
+    readWorkerOptions({ worker }).createWorker();
+    for (const again of [worker, () => worker]) {
+      const { createWorker } = readWorkerOptions({ worker: again });
+      expect(createWorker).toThrow(/`worker` is "one that an engine has had"/);
+    }
   });
 
   test("a function makes as many as are needed, each its own", () => {
@@ -112,6 +128,11 @@ describe("worker", () => {
 
   test("what is none is refused", () => {
     expect(readWorkerOptions({ worker: 5 }).createWorker).toThrow(/`worker` is 5/);
-    expect(() => readWorkerOptions({ worker: "http://" })).toThrow(/a valid URL/);
+    const halfWorker = { postMessage() {}, terminate() {} };
+    expect(readWorkerOptions({ worker: halfWorker }).createWorker).toThrow(/`worker` is an object/);
+    // An empty URL would be the page itself.
+    for (const worker of ["http://", "", " "]) {
+      expect(() => readWorkerOptions({ worker })).toThrow(/a valid URL/);
+    }
   });
 });

@@ -11,13 +11,17 @@ import {
   unsupportedField,
 } from "./validate.ts";
 
-/** Options of `createEngine`, checked. */
-export interface ParsedOptions {
+/** Options of whatever starts a worker, checked. */
+interface ParsedWorkerOptions {
   /** A new one with each call; throws at the second where `canStartMore` is false. */
   readonly createWorker: () => Worker;
   readonly canStartMore: boolean;
   readonly timeoutMs: number;
   readonly signal: AbortSignal | undefined;
+}
+
+/** Options of `createEngine`, checked. */
+export interface ParsedOptions extends ParsedWorkerOptions {
   readonly onProgress: ((progress: LoadProgress) => void) | undefined;
   /** Set where the model is a ByteSource. */
   readonly source: ByteSource | undefined;
@@ -44,6 +48,11 @@ const ENGINE_FIELDS = new Set([
   "onProgress",
 ]);
 
+const WORKER_FIELDS = new Set(["worker", "workerTimeoutMs", "signal"]);
+
+/** Workers that an engine has had: each is ended with it, and while it lives is its own. */
+const taken = new WeakSet<object>();
+
 const DEFAULT_TIMEOUT_MS = 30_000;
 const DEFAULT_MAX_SEQUENCES = 16;
 const MAX_SEQUENCES = 256;
@@ -57,8 +66,8 @@ export function readEngineOptions(value: unknown): ParsedOptions {
   refuseUnknown(fields, ENGINE_FIELDS);
   const backend = readBackend(fields);
   const chatTemplate = fields["chatTemplate"] ?? undefined;
-  if (chatTemplate !== undefined && typeof chatTemplate !== "string") {
-    throw invalidField("chatTemplate", chatTemplate, "a text (Jinja source)");
+  if (chatTemplate !== undefined && (typeof chatTemplate !== "string" || chatTemplate === "")) {
+    throw invalidField("chatTemplate", chatTemplate, "a text (Jinja source), not empty");
   }
   const size = { min: 1, max: Number.MAX_SAFE_INTEGER, integer: true };
   const kvCacheBytes = readNumber(fields, "kvCacheBytes", size);
@@ -72,7 +81,7 @@ export function readEngineOptions(value: unknown): ParsedOptions {
   }
   const sequences = { min: 1, max: MAX_SEQUENCES, integer: true };
   const { origin, source } = readModel(fields["model"]);
-  const worker = readWorkerOptions(fields);
+  const worker = readWorkerFields(fields);
   return {
     ...worker,
     onProgress: onProgress as ParsedOptions["onProgress"],
@@ -121,9 +130,14 @@ function readBackend(
   };
 }
 
-export function readWorkerOptions(
-  fields: Fields,
-): Pick<ParsedOptions, "createWorker" | "canStartMore" | "timeoutMs" | "signal"> {
+/** Options of a function that starts a worker for itself. Throws `invalid-argument`, `unsupported`. */
+export function readWorkerOptions(value: unknown): ParsedWorkerOptions {
+  const fields = readObject(value, "options");
+  refuseUnknown(fields, WORKER_FIELDS);
+  return readWorkerFields(fields);
+}
+
+function readWorkerFields(fields: Fields): ParsedWorkerOptions {
   const range = { min: 1, max: 2 ** 31 - 1 };
   return {
     ...readWorker(fields["worker"]),
@@ -143,24 +157,35 @@ function readWorker(value: unknown): Pick<ParsedOptions, "createWorker" | "canSt
   }
   const canStartMore = typeof value === "function";
   const create = canStartMore ? (value as () => unknown) : () => value;
-  const made = new WeakSet<object>();
   const createWorker = () => {
     const worker = create();
-    // By shape and not by instanceof: a worker may come from another realm.
-    const { postMessage, terminate } = Object(worker) as Partial<Worker>;
-    const isWorker = typeof postMessage === "function" && typeof terminate === "function";
-    if (!isWorker || made.has(worker as Worker)) {
-      const allowed = "a Worker, a function that returns a new one each time, or a script's URL";
-      throw invalidField("worker", isWorker ? "the same again" : worker, allowed);
+    if (!isWorker(worker) || taken.has(worker)) {
+      const allowed =
+        "a Worker that no engine has had, a function that returns a new one each time, or a script's URL";
+      throw invalidField(
+        "worker",
+        isWorker(worker) ? "one that an engine has had" : worker,
+        allowed,
+      );
     }
-    made.add(worker as Worker);
-    return worker as Worker;
+    taken.add(worker);
+    return worker;
   };
   return { createWorker, canStartMore };
 }
 
+/** By shape and not by instanceof: a worker may come from another realm. */
+function isWorker(value: unknown): value is Worker {
+  const methods: Partial<Worker> = Object(value);
+  return [methods.postMessage, methods.terminate, methods.addEventListener].every(
+    (method) => typeof method === "function",
+  );
+}
+
 function readModel(value: unknown): { origin: ModelOrigin; source?: ByteSource } {
-  if (typeof value === "string" || value instanceof URL) return { origin: readUrl(value) };
+  if (typeof value === "string" || value instanceof URL) {
+    return { origin: { kind: "url", url: readModelUrl(value, "model") } };
+  }
   if (value instanceof Blob) {
     const name = "name" in value && typeof value.name === "string" ? value.name : "model.gguf";
     return { origin: { kind: "blob", blob: value, name } };
@@ -177,16 +202,23 @@ function readModel(value: unknown): { origin: ModelOrigin; source?: ByteSource }
   return { origin: { kind: "page", name, byteLength }, source };
 }
 
-function readUrl(value: string | URL): ModelOrigin {
-  const url = resolveUrl(value, "model");
-  if (url.protocol !== "http:" && url.protocol !== "https:") {
-    throw invalidField("model", url.href, "an http or https URL (pass a file as File or Blob)");
+/** The absolute URL that a model is stored by. */
+export function readModelUrl(value: unknown, field: string): string {
+  const allowed = "an http or https URL (pass a file as File or Blob)";
+  if (typeof value !== "string" && !(value instanceof URL)) {
+    throw invalidField(field, value, allowed);
   }
-  return { kind: "url", url: url.href };
+  const url = resolveUrl(value, field);
+  if (url.protocol !== "http:" && url.protocol !== "https:") {
+    throw invalidField(field, url.href, allowed);
+  }
+  return url.href;
 }
 
 /** Relative to the page: a worker made from a blob has no base of its own. */
 function resolveUrl(value: string | URL, field: string): URL {
+  // An empty one would be the page itself.
+  if (String(value).trim() === "") throw invalidField(field, value, "a valid URL");
   try {
     return new URL(value, globalThis.document?.baseURI);
   } catch {

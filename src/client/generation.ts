@@ -63,22 +63,25 @@ export class Generation {
   /** Resolves when the worker has checked all requests; throws if it refused one. */
   async accepted(): Promise<void> {
     while (this.#unaccepted > 0 && this.#error === undefined) await this.#news();
-    if (this.#error !== undefined) throw this.#error;
+    if (this.#error !== undefined) this.#end();
   }
 
-  /** The next delta; undefined after the last. Throws `aborted` after an abort, or the failure. */
+  /**
+   * The next delta; undefined after the last. Throws `aborted` after an abort, or the failure. Not to be
+   * called again before it has settled.
+   */
   async next(): Promise<ChoiceDelta | undefined> {
     for (;;) {
       const delta = this.#queue.shift();
       if (delta !== undefined) return delta;
-      if (this.#error !== undefined) throw this.#error;
-      if (this.#unfinished === 0) return undefined;
+      if (this.#error !== undefined || this.#unfinished === 0) return this.#end();
       await this.#news();
     }
   }
 
   /** Ends the requests that have not ended and drops what is unread. No effect after the end was read. */
   abort(reason?: unknown): void {
+    this.#release();
     if (this.#unfinished === 0 && this.#queue.length === 0) return;
     this.#queue.length = 0;
     this.#fail(abortedError(reason));
@@ -119,7 +122,6 @@ export class Generation {
       cachedTokens: sum.cachedTokens + usage.cachedTokens,
     };
     this.#unfinished--;
-    if (this.#unfinished === 0) this.#release();
   }
 
   /** What came in time is still read; then the error, which holds it too. */
@@ -137,9 +139,14 @@ export class Generation {
     this.#error = error;
     this.#queue.splice(0, this.#queue.length, ...unread);
     this.#unfinished = 0;
-    this.#release();
     for (const id of this.#requestIds) this.#connection.abort(id);
     this.#wake();
+  }
+
+  /** The reader has come to the end: until then the signal may still drop what is unread. */
+  #end(): undefined {
+    this.#release();
+    if (this.#error !== undefined) throw this.#error;
   }
 
   #release(): void {

@@ -137,7 +137,7 @@ export interface ChatCompletionParamsStreaming extends ChatCompletionParams {
 export interface CompletionParams extends SamplingFields {
   /** A text, token ids, or a list of either. Texts of control tokens become those tokens. */
   readonly prompt: string | readonly string[] | readonly number[] | readonly (readonly number[])[];
-  /** 0 to 20: log-probabilities of the tokens and of that many likeliest ones. */
+  /** 0 to 20: log-probabilities of the tokens and of that many likeliest ones in their places. */
   readonly logprobs?: number | null;
   readonly stream?: boolean | null;
 }

@@ -11,6 +11,7 @@ import {
   type Fields,
   invalidField,
   readBoolean,
+  readEach,
   readNumber,
   readObject,
   readSignal,
@@ -156,7 +157,7 @@ function readStop(value: unknown): readonly string[] {
   const list: readonly unknown[] = Array.isArray(value) ? value : [value];
   const allowed = `a text or a list of up to ${MAX_STOPS} texts, none empty`;
   if (list.length > MAX_STOPS) throw invalidField("stop", value, allowed);
-  return list.map((text, i) => {
+  return readEach(list, (text, i) => {
     if (typeof text === "string" && text !== "") return wellFormed(text);
     throw invalidField(Array.isArray(value) ? `stop[${i}]` : "stop", text, allowed);
   });
@@ -170,7 +171,8 @@ function readLogitBias(value: unknown): SamplingParams["logitBias"] {
     throw invalidField("logit_bias", found, `an object of up to ${MAX_LOGIT_BIAS} entries`);
   }
   return entries.map(([key, bias]) => {
-    const id = /^\d+$/.test(key) ? Number(key) : Number.NaN;
+    // Without leading zeros, so that no id is given twice.
+    const id = /^(0|[1-9]\d*)$/.test(key) ? Number(key) : Number.NaN;
     if (!(id <= MAX_TOKEN_ID)) throw invalidField("logit_bias", key, "keyed by token ids");
     checkNumber(bias, `logit_bias[${key}]`, { min: -100, max: 100 });
     return [id, bias] as const;

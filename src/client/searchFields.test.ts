@@ -9,7 +9,7 @@ describe("best_of", () => {
     for (const fields of [{}, { n: 2, best_of: 2 }, { best_of: null }, { n: 3 }]) {
       expect(read(fields).bestOf).toBeUndefined();
     }
-    expect(read({ best_of: 2, temperature: 0.5, seed: 3, top_p: 0.9 }).bestOf).toBe(2);
+    expect(read({ best_of: 2, temperature: 0.5, seed: 3, top_p: 0.9, stop: [] }).bestOf).toBe(2);
   });
 
   test.each<[object, RegExp]>([
@@ -23,6 +23,17 @@ describe("best_of", () => {
     expect(() => read(fields)).toThrow(message);
     expect(() => read(fields)).toThrow(expect.objectContaining({ code: "invalid-argument" }));
   });
+});
+
+test("logit_bias names each token once", () => {
+  expect(read({ logit_bias: { 0: 1, 50: 2 } }).sampling.logitBias).toEqual([
+    [0, 1],
+    [50, 2],
+  ]);
+  for (const key of ["05", "00", "-1", "1e3", " 5", ""]) {
+    expect(() => read({ logit_bias: { [key]: 1 } })).toThrow(/`logit_bias`.*keyed by token ids/);
+  }
+  expect(() => read({ logit_bias: new Map([[5, 100]]) })).toThrow(/object \(Map\)/);
 });
 
 describe("beam search", () => {
@@ -39,7 +50,15 @@ describe("beam search", () => {
 
   test("takes its fields, and values of others that change nothing", () => {
     const neutral = {
-      ...{ temperature: 0, top_p: 1, top_k: -1, min_p: 0, presence_penalty: 0 },
+      ...{
+        stop: [],
+        logit_bias: {},
+        temperature: 0,
+        top_p: 1,
+        top_k: -1,
+        min_p: 0,
+        presence_penalty: 0,
+      },
       ...{
         frequency_penalty: 0,
         repetition_penalty: 1,
@@ -64,6 +83,9 @@ describe("beam search", () => {
     [{ frequency_penalty: 1 }, /`frequency_penalty`/],
     [{ repetition_penalty: 1.1 }, /`repetition_penalty`/],
     [{ logit_bias: { 5: 1 } }, /`logit_bias`.*left out with/],
+    [{ logit_bias: [] }, /`logit_bias`.*a plain object/],
+    [{ stop: "" }, /`stop`/],
+    [{ beam_width: [] }, /`beam_width`/],
     [{ seed: 1 }, /`seed`.*left out with/],
     [{ logprobs: true }, /`logprobs`/],
     [{ prompt_logprobs: 1 }, /`prompt_logprobs`/],

@@ -41,6 +41,9 @@ const NOT_WITH_A_CHOICE: Readonly<Record<string, readonly unknown[]>> = {
   prompt_logprobs: [],
 };
 
+/** Fields that say the same when they are empty as when they are left out. */
+const CONTAINERS: ReadonlySet<string> = new Set(["stop", "logit_bias"]);
+
 /** True where `use_beam_search` is. */
 export function wantsBeams(fields: Fields): boolean {
   return readBoolean(fields, "use_beam_search") ?? false;
@@ -85,7 +88,12 @@ function refuse(
   for (const [field, neutral] of Object.entries(refused)) {
     const value = fields[field];
     if (value === undefined || value === null || neutral.includes(value)) continue;
+    if (CONTAINERS.has(field) && isEmpty(value)) continue;
     const allowed = neutral.length === 0 ? "left out" : `left out or ${neutral.join(" or ")}`;
     throw invalidField(field, value, `${allowed} ${where}`);
   }
+}
+
+function isEmpty(value: unknown): boolean {
+  return typeof value === "object" && value !== null && Object.keys(value).length === 0;
 }

@@ -1,7 +1,7 @@
 import { QuireError } from "../errors.ts";
 import type { StoredModel } from "../worker/protocol.ts";
 import { WorkerConnection } from "./connection.ts";
-import { readWorkerOptions } from "./engineOptions.ts";
+import { readModelUrl, readWorkerOptions } from "./engineOptions.ts";
 import type { WorkerOptions } from "./types.ts";
 
 // The store belongs to the worker, which holds its files open while it loads; these functions start
@@ -15,8 +15,11 @@ export function listModels(options: WorkerOptions = {}): Promise<StoredModel[]> 
 }
 
 /** Deletes a stored model. Resolves to false if there was none of that URL. */
-export function deleteModel(url: string | URL, options: WorkerOptions = {}): Promise<boolean> {
-  const absolute = new URL(url, globalThis.document?.baseURI).href;
+export async function deleteModel(
+  url: string | URL,
+  options: WorkerOptions = {},
+): Promise<boolean> {
+  const absolute = readModelUrl(url, "url");
   return withWorker(options, (connection) =>
     connection.call((control) => control.deleteModel(absolute), options.signal),
   );
@@ -26,7 +29,7 @@ async function withWorker<T>(
   options: WorkerOptions,
   run: (connection: WorkerConnection) => Promise<T>,
 ): Promise<T> {
-  const connection = await WorkerConnection.open(readWorkerOptions({ ...options }));
+  const connection = await WorkerConnection.open(readWorkerOptions(options));
   try {
     return await run(connection);
   } finally {

@@ -26,6 +26,8 @@ export class ChunkStream<Chunk> implements CompletionStream<Chunk> {
   readonly #shape: ChunkShape<Chunk>;
   #isTaken = false;
   #isDone = false;
+  /** Settles when the newest call of `next` has. */
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(generation: Generation, shape: ChunkShape<Chunk>) {
     this.#generation = generation;
@@ -44,7 +46,12 @@ export class ChunkStream<Chunk> implements CompletionStream<Chunk> {
     }
     this.#isTaken = true;
     return {
-      next: () => this.#next(),
+      // Calls that overlap take their turns, as an async generator's do; leaving waits for nothing.
+      next: () => {
+        const result = this.#turn.then(() => this.#next());
+        this.#turn = result.catch(() => {});
+        return result;
+      },
       return: async () => {
         this.#isDone = true;
         this.#generation.abort();
@@ -72,7 +79,8 @@ export class ChunkStream<Chunk> implements CompletionStream<Chunk> {
 
   async #next(): Promise<IteratorResult<Chunk, undefined>> {
     while (!this.#isDone) {
-      const delta = await this.#generation.next();
+      const delta = await this.#read();
+      if (this.#isDone) break;
       if (delta === undefined) {
         this.#isDone = true;
         const last = this.#shape.end(this.#generation.usage);
@@ -83,6 +91,16 @@ export class ChunkStream<Chunk> implements CompletionStream<Chunk> {
       if (chunk !== undefined) return { done: false, value: chunk };
     }
     return { done: true, value: undefined };
+  }
+
+  /** A reader that has left by `return` knows why nothing comes. */
+  async #read(): Promise<ChoiceDelta | undefined> {
+    try {
+      return await this.#generation.next();
+    } catch (error) {
+      if (this.#isDone) return undefined;
+      throw error;
+    }
   }
 }
 

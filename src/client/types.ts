@@ -84,8 +84,8 @@ export interface EngineOptions {
   readonly waitingOrder?: "fcfs" | "longest-prefix";
   /**
    * The script of `quire/worker`, for engine and threads: its URL, relative to the page; or a function
-   * that returns a new Worker made from it each time; or one such Worker, which leaves WASM with one
-   * thread. Default: inlined in the library, which needs a Content-Security-Policy with
+   * that returns a new Worker made from it each time; or one such Worker that no engine has had, which
+   * leaves WASM with one thread. Default: inlined in the library, which needs a Content-Security-Policy with
    * `worker-src blob:`. The engine owns its workers and ends them.
    */
   readonly worker?: string | URL | Worker | (() => Worker);
@@ -93,7 +93,10 @@ export interface EngineOptions {
   readonly workerTimeoutMs?: number;
   /** Aborts loading: `createEngine` rejects with `aborted` and leaves nothing behind. */
   readonly signal?: AbortSignal;
-  /** Called while loading; bytes of a phase never go back. */
+  /**
+   * Called while loading; bytes of a phase never go back. If it throws, `createEngine` rejects with
+   * `invalid-argument`, whose cause is what it threw, and leaves nothing behind.
+   */
   readonly onProgress?: (progress: LoadProgress) => void;
 }
 
@@ -129,7 +132,10 @@ export interface QuireEngine extends BackendInfo {
   readonly model: ModelInfo;
   readonly chat: { readonly completions: ChatCompletions };
   readonly completions: Completions;
-  /** Token ids of a text; with `specialTokens`, texts of control tokens become those tokens. */
+  /**
+   * Token ids of a text of up to 1,000,000 characters (UTF-16); with `specialTokens`, texts of control
+   * tokens become those tokens.
+   */
   tokenize(text: string, options?: { readonly specialTokens?: boolean }): Promise<number[]>;
   /** Text of token ids, control tokens left out. */
   detokenize(tokens: readonly number[]): Promise<string>;
@@ -172,7 +178,8 @@ export interface Completions {
 
 /**
  * Chunks of one request, read once by one consumer. Leaving the loop early ends the request, and so
- * does dropping the stream unread. After an abort the next read throws `aborted`.
+ * does dropping the stream unread. After an abort, also one that comes when all chunks have arrived, the
+ * next read throws `aborted`. Reads that overlap take their turns.
  */
 export interface CompletionStream<Chunk> extends AsyncIterable<Chunk> {
   [Symbol.asyncIterator](): AsyncIterator<Chunk, undefined>;
@@ -282,7 +289,10 @@ export interface ChatCompletionChunk {
 export interface CompletionLogprobs {
   tokens: string[];
   token_logprobs: number[];
-  /** At each position: token text to log-probability. */
+  /**
+   * At each position: token text to log-probability, of the likeliest tokens and, where it is not one of
+   * them, of the chosen one. Of tokens with one text the likeliest counts.
+   */
   top_logprobs: Record<string, number>[];
   /** Where each token's text starts in the completion, in UTF-16 units. */
   text_offset: number[];

@@ -26,9 +26,24 @@ export function unsupportedField(field: string, advice: string): QuireError {
   return new QuireError("unsupported", message, { field });
 }
 
+/** A plain object: of a Map or another class's instance the fields are not what it holds. */
 export function readObject(value: unknown, name: string): Fields {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Fields;
-  throw invalidField(name, value, "an object");
+  if (typeof value === "object" && value !== null && isPlain(value)) return value as Fields;
+  throw invalidField(name, value, "a plain object");
+}
+
+/** Of any realm: nothing, or an object above which there is nothing, is its prototype. */
+function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
+/** `read` of each entry. A hole is read too, as undefined: `map` would leave it a hole. */
+export function readEach<T>(
+  list: readonly unknown[],
+  read: (entry: unknown, index: number) => T,
+): T[] {
+  return Array.from(list, read);
 }
 
 /** Refuses fields that are set but not in `known`. */
@@ -106,6 +121,8 @@ function describe(value: unknown): string {
     return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
   }
   if (Array.isArray(value)) return value.length === 0 ? "an empty list" : "a list";
+  if (typeof value === "function") return "a function";
   if (value === null || typeof value !== "object") return String(value);
-  return "an object";
+  const kind = Object.prototype.toString.call(value).slice("[object ".length, -1);
+  return kind === "Object" ? "an object" : `an object (${kind})`;
 }

@@ -46,6 +46,17 @@ test.each([
   vi.unstubAllGlobals();
 });
 
+test("checkSupport passes over an adapter that cannot be read", async () => {
+  const { info: _, ...early } = makeAdapter(false);
+  for (const adapter of [early, { ...early, info: {}, limits: undefined }]) {
+    stubPage(adapter);
+    const support = await checkSupport();
+    expect(support).toMatchObject({ ok: true, backend: "wasm", adapter: null, features: [] });
+    expect(support.reasons[0]!.message).toMatch(/GPU adapter that can be read: TypeError/);
+    vi.unstubAllGlobals();
+  }
+});
+
 test("checkSupport without SIMD says no where there is no real adapter", async () => {
   const validate = vi.spyOn(WebAssembly, "validate").mockReturnValue(false);
   stubPage(makeAdapter(true), false);
