@@ -65,6 +65,18 @@ describe("createEngine", () => {
     expect(stats.memory.weightsBytes).toBeGreaterThan(0);
   });
 
+  it("says how many sequences can run where a step has fewer rows than asked for", async () => {
+    const reference = createReferenceBackend();
+    const narrow: Backend = {
+      ...reference,
+      createPlanBuilder: (spec) => reference.createPlanBuilder({ ...spec, maxRows: 3 }),
+    };
+    const own = await create({ worker: () => createLoopbackWorker(() => narrow) });
+    expect((await own.stats()).maxSequences).toBe(3);
+    expect((await engine.stats()).maxSequences).toBe(16);
+    await own.dispose();
+  });
+
   it("reads a ByteSource of the page by range, with progress that never goes back", async () => {
     const bytes = new Uint8Array(model);
     const reads: number[] = [];
@@ -578,19 +590,19 @@ describe("endings", () => {
     expect((await errorOf(create({ worker: throwing }))).code).toBe("worker-failed");
   });
 
-  it("a lost device fails all requests and later calls with `device-lost`", async () => {
-    let lose = (_: Error): void => {};
+  it("an error that the back end reports fails all requests and later calls", async () => {
+    let report = (_: Error): void => {};
     const lost = new Promise<Error>((resolve) => {
-      lose = resolve;
+      report = resolve;
     });
     const createBackend = (): Backend => Object.assign(createReferenceBackend(), { lost });
     const own = await create({ worker: createLoopbackWorker(createBackend) });
     const pending = errorOf(own.chat.completions.create(long));
     while ((await own.stats()).sequences.running === 0);
-    lose(new QuireError("device-lost", "The GPU is gone."));
-    expect(await pending).toMatchObject({ code: "device-lost", message: "The GPU is gone." });
-    expect((await errorOf(own.stats())).code).toBe("device-lost");
-    expect((await errorOf(own.chat.completions.create(long))).code).toBe("device-lost");
+    report(new QuireError("internal", "WebGPU reported an error."));
+    expect(await pending).toMatchObject({ code: "internal", message: "WebGPU reported an error." });
+    expect((await errorOf(own.stats())).code).toBe("internal");
+    expect((await errorOf(own.chat.completions.create(long))).code).toBe("internal");
     await own.dispose();
   });
 

@@ -22,7 +22,7 @@ export type QuireErrorCode =
   | "adapter-numerics" // the adapter, or the browser's WebAssembly, computes wrong results
   | "wasm-unavailable" // no WebAssembly SIMD, or the page's Content-Security-Policy forbids it
   | "out-of-memory" // an allocation failed
-  | "device-lost" // the GPU device is gone
+  | "device-lost" // the GPU device is gone and could not be replaced
   | "worker-failed" // the worker crashed, was blocked, or did not answer
   | "internal"; // a bug in Quire
 

@@ -3,7 +3,7 @@ import { openDevice } from "../../src/backends/webgpu/device.ts";
 import type { Dispatch } from "../../src/backends/webgpu/dispatch.ts";
 import { KernelCache } from "../../src/backends/webgpu/kernel.ts";
 import { bufferLimits } from "../../src/backends/webgpu/limits.ts";
-import { linearDispatches } from "../../src/backends/webgpu/linear.ts";
+import { LINEAR_TOKENS, linearDispatches } from "../../src/backends/webgpu/linear.ts";
 import { Readback } from "../../src/backends/webgpu/readback.ts";
 import { StepBuffer } from "../../src/backends/webgpu/stepBuffer.ts";
 import type { StepRow } from "../../src/engine/step.ts";
@@ -39,7 +39,7 @@ export async function createLinearBenchmark(
     source,
   );
 
-  const stepBuffer = new StepBuffer(device, {
+  const stepBuffer = await StepBuffer.create(device, {
     maxRows: MAX_BATCH,
     maxSequences: MAX_BATCH,
     maxContext: 1,
@@ -49,12 +49,15 @@ export async function createLinearBenchmark(
   const x = activations(device, "inputs", MAX_BATCH * widest);
   const longest = Math.max(...matrices.map(({ rows }) => rows));
   const y = activations(device, "outputs", MAX_BATCH * longest);
-  const kernels = new KernelCache(device);
+  const context = {
+    kernels: new KernelCache(device),
+    stepBuffer: stepBuffer.buffer,
+    linearTokens: LINEAR_TOKENS,
+  };
   const dispatches: Dispatch[] = [];
   for (const matrix of matrices) {
     const output = { form: "store", y, stride: matrix.rows } as const;
-    const spec = { matrix, stepBuffer: stepBuffer.buffer, x, output };
-    dispatches.push(...(await linearDispatches(kernels, spec)));
+    dispatches.push(...(await linearDispatches(context, { matrix, x, output })));
   }
   const readback = new Readback(device);
   await readback.calibrate();

@@ -226,9 +226,12 @@ describe("ask", () => {
 it("a signal closes the browser of a command that does nothing about signals", async () => {
   const code = `
     const { openPage } = await import(${JSON.stringify(inRoot("scripts/lib/browsers.mjs"))});
-    const { page } = await openPage({ name: "chromium", url: "about:blank", adapter: "none" });
-    console.log("open");
-    await page.waitForTimeout(600_000);`;
+    const { runMain } = await import(${JSON.stringify(inRoot("scripts/lib/errors.mjs"))});
+    await runMain(async () => {
+      const { page } = await openPage({ name: "chromium", url: "about:blank", adapter: "none" });
+      console.log("open");
+      await page.waitForTimeout(600_000);
+    });`;
   const waiting = new Running(["--input-type=module", "-e", code]);
   await waiting.printed("stdout", /open/);
   expect(leftFolders()).not.toEqual([]);

@@ -112,6 +112,30 @@ describe(`attention on ${testedIcd}`, () => {
     }
   });
 
+  test("what is beyond the largest f16 is held there", async () => {
+    const scene = await createScene(CONFIGS[0]!, 1e6);
+    const { harness, rows, entries } = scene;
+    const { qkv, pool } = await harness.run({ rows, blockTableEntries: entries });
+    const { numHeads, numKvHeads, headDim } = harness.spec;
+    let numHeld = 0;
+    for (const [r, { kvSlot }] of rows.entries()) {
+      for (let kvHead = 0; kvHead < numKvHeads; kvHead++) {
+        const at = (r * (numHeads + 2 * numKvHeads) + numHeads + kvHead) * headDim;
+        const key = poolHead(harness.spec, pool, poolIndex(harness.spec, kvSlot, 0, kvHead));
+        for (let d = 0; d < headDim; d += 2) {
+          // RoPE turns pairs of neighbours: one of the two is at least so large.
+          const length = Math.hypot(qkv[at + d]!, qkv[at + d + 1]!);
+          if (length < Math.SQRT2 * 65_504 * 1.001) continue;
+          const largest = Math.max(Math.abs(key[d]!), Math.abs(key[d + 1]!));
+          expect(largest, `position ${rows[r]!.position}`).toBe(65_504);
+          numHeld += 1;
+        }
+      }
+    }
+    expect(numHeld).toBeGreaterThan(1000);
+    harness.dispose();
+  });
+
   test("work items that see nothing give zeros, or leave the merge to the others", async () => {
     const scene = await createScene(CONFIGS[0]!, 1);
     const { harness, rows, entries, before } = scene;

@@ -177,10 +177,11 @@ describe(`block copies and swaps against a bytewise model on ${testedIcd}`, () =
     const harness = await MoveHarness.create(device, kernels, SHAPES[0]!, new Random(3));
     const { swaps } = harness;
     const swap = { block: 1, hostBlock: 2 * SHAPES[0]!.numBlocks };
+    expect(swaps.submit([], [])).toBeUndefined();
     expect(() => swaps.submit([swap], [])).toThrow("does not exist");
     expect(() => swaps.submit([], [{ block: 1, hostBlock: 2 }])).toThrow("holds nothing");
     await swaps.submit([{ block: 1, hostBlock: 2 }], []);
-    expect(swaps.submit([], [{ block: 0, hostBlock: 2 }])).toBeUndefined();
+    await swaps.submit([], [{ block: 0, hostBlock: 2 }]);
     expect(() => swaps.submit([], [{ block: 0, hostBlock: 2 }])).toThrow("holds nothing");
     harness.dispose();
   });
@@ -268,7 +269,7 @@ class MoveHarness {
       limits,
       readback,
     });
-    const stepBuffer = new StepBuffer(device, {
+    const stepBuffer = await StepBuffer.create(device, {
       maxRows: 1,
       maxSequences: MAX_SEQUENCES,
       maxContext: 8,

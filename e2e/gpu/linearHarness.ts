@@ -1,7 +1,11 @@
 import { WeightArena } from "../../src/backends/webgpu/arena.ts";
 import { KernelCache } from "../../src/backends/webgpu/kernel.ts";
 import { type BufferLimits, bufferLimits } from "../../src/backends/webgpu/limits.ts";
-import { type LinearSpec, linearDispatches } from "../../src/backends/webgpu/linear.ts";
+import {
+  LINEAR_TOKENS,
+  type LinearSpec,
+  linearDispatches,
+} from "../../src/backends/webgpu/linear.ts";
 import { HEADER_WORDS } from "../../src/backends/webgpu/stepBuffer.ts";
 import { rowByteLength, type TensorInfo, type TensorType } from "../../src/weights/tensorType.ts";
 
@@ -105,7 +109,6 @@ export class LinearHarness {
     };
     const spec: LinearSpec = {
       matrix,
-      stepBuffer,
       x: storage(inputs.x),
       gather: batches.some(({ gather }) => gather !== undefined),
       ...(inputs.squares
@@ -126,7 +129,8 @@ export class LinearHarness {
             }
           : { ...output, y: results.y },
     };
-    const dispatches = await linearDispatches(this.#kernels, spec);
+    const context = { kernels: this.#kernels, stepBuffer, linearTokens: LINEAR_TOKENS };
+    const dispatches = await linearDispatches(context, spec);
 
     const bytesEach = initial.y.byteLength + initial.scaled.byteLength + initial.squares.byteLength;
     const readback = device.createBuffer({

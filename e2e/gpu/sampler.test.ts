@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { gumbel } from "../../src/backends/reference/rng.ts";
 import { keepMinP, keepTopK, keepTopP, logprobs } from "../../src/backends/reference/sampler.ts";
+import { KernelCache } from "../../src/backends/webgpu/kernel.ts";
 import {
   createSamplerBuffers,
   createSamplerKernel,
@@ -9,7 +10,7 @@ import {
 import { expandShader } from "../../src/backends/webgpu/shader.ts";
 import type { SamplingParams } from "../../src/engine/sampling.ts";
 import { GREEDY, MAX_LOGIT_BIAS, MAX_LOGPROBS } from "../../src/engine/sampling.ts";
-import type { SlotReset } from "../../src/engine/step.ts";
+import { NO_TOKEN, type SlotReset } from "../../src/engine/step.ts";
 import { openDevice, testedIcd } from "./device.ts";
 import {
   configurations,
@@ -51,10 +52,11 @@ describe(`sampling on ${testedIcd}`, () => {
       stepBuffer: device.createBuffer({ size: 512, ...storage }),
       lastTokens: device.createBuffer({ size: 4 * 3, ...storage }),
     };
-    const buffers = createSamplerBuffers(device, sizes);
+    const kernels = new KernelCache(device);
+    const buffers = await createSamplerBuffers(device, sizes);
     for (const name of samplerKernelNames) {
       const start = process.cpuUsage();
-      const kernel = await createSamplerKernel(device, name, sizes, inputs, buffers);
+      const kernel = await createSamplerKernel(kernels, name, sizes, inputs, buffers);
       const encoder = device.createCommandEncoder();
       const pass = encoder.beginComputePass();
       pass.setPipeline(kernel.pipeline);
@@ -226,7 +228,7 @@ describe(`sampling on ${testedIcd}`, () => {
     harness.dispose();
   });
 
-  test("logits beyond reason still give a token and never a wrong one", async () => {
+  test("logits beyond reason still give a token and never a wrong one; those of which none is finite give none", async () => {
     const size = 300;
     const on = { ...GREEDY, temperature: 1 };
     const all: SamplingParams[] = [
@@ -255,12 +257,16 @@ describe(`sampling on ${testedIcd}`, () => {
       );
       expect(tokens).toEqual(all.map(() => expected));
     }
-    const nan = new Float32Array(size).fill(Number.NaN);
-    const { tokens } = await harness.run(
-      resets,
-      resets.map(({ slot }) => ({ slot, position: 9, logits: nan })),
-    );
-    for (const token of tokens) expect(token).toBeLessThan(size);
+    for (const value of [Number.NaN, Infinity, -Infinity]) {
+      const logits = new Float32Array(size).fill(value);
+      const { tokens, lastTokens } = await harness.run(
+        resets,
+        resets.map(({ slot }) => ({ slot, position: 9, logits })),
+      );
+      expect(tokens).toEqual(all.map(() => NO_TOKEN));
+      // Steps that are in flight already go on with some token.
+      for (const token of lastTokens) expect(token).toBeLessThan(size);
+    }
     // And nothing of it is left for the next step.
     const logits = randomLogits("normal", size, createRandom(5));
     const after = await harness.run(

@@ -7,7 +7,13 @@ import {
   penalise,
   type TokenCounts,
 } from "../../src/backends/reference/sampler.ts";
+import { KernelCache } from "../../src/backends/webgpu/kernel.ts";
 import { Sampler } from "../../src/backends/webgpu/sampler.ts";
+import {
+  createSamplerBuffers,
+  type SamplerBuffers,
+  type SamplerInputs,
+} from "../../src/backends/webgpu/samplerKernels.ts";
 import type { SamplingParams } from "../../src/engine/sampling.ts";
 import type { SlotReset, Step, StepResult } from "../../src/engine/step.ts";
 import { EMPTY_STEP } from "../fixtures/emptyStep.ts";
@@ -37,6 +43,7 @@ export class SamplerHarness {
   readonly #logits: GPUBuffer;
   readonly #stepBuffer: GPUBuffer;
   readonly #lastTokens: GPUBuffer;
+  readonly #buffers: SamplerBuffers;
   readonly #readback: GPUBuffer;
   #numSteps = 0;
   /** Dispatches of the newest step. */
@@ -45,14 +52,18 @@ export class SamplerHarness {
   private constructor(
     device: GPUDevice,
     sizes: { readonly vocabularySize: number; readonly maxSequences: number },
-    buffers: readonly [GPUBuffer, GPUBuffer, GPUBuffer],
+    inputs: SamplerInputs,
+    buffers: SamplerBuffers,
     sampler: Sampler,
   ) {
     this.device = device;
     this.sampler = sampler;
     this.#maxSequences = sizes.maxSequences;
     this.#vocabularySize = sizes.vocabularySize;
-    [this.#logits, this.#stepBuffer, this.#lastTokens] = buffers;
+    this.#logits = inputs.logits;
+    this.#stepBuffer = inputs.stepBuffer;
+    this.#lastTokens = inputs.lastTokens;
+    this.#buffers = buffers;
     this.#readback = device.createBuffer({
       size: sampler.results.size + 4 * sizes.maxSequences,
       usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
@@ -72,8 +83,18 @@ export class SamplerHarness {
     });
     const lastTokens = device.createBuffer({ size: 4 * maxSequences, usage: storage });
     const sizes = { vocabularySize, maxSequences };
-    const sampler = await Sampler.create({ device, ...sizes, logits, stepBuffer, lastTokens });
-    return new SamplerHarness(device, sizes, [logits, stepBuffer, lastTokens], sampler);
+    const buffers = await createSamplerBuffers(device, sizes);
+    const sampler = await Sampler.create({
+      device,
+      kernels: new KernelCache(device),
+      ...sizes,
+      buffers,
+      logits,
+      stepBuffer,
+      lastTokens,
+    });
+    const inputs = { logits, stepBuffer, lastTokens };
+    return new SamplerHarness(device, sizes, inputs, buffers, sampler);
   }
 
   /** Runs one step; gives its result and the slots' last tokens. */
@@ -146,10 +167,8 @@ export class SamplerHarness {
   }
 
   dispose(): void {
-    this.sampler.dispose();
-    for (const buffer of [this.#logits, this.#stepBuffer, this.#lastTokens, this.#readback]) {
-      buffer.destroy();
-    }
+    const own = [this.#logits, this.#stepBuffer, this.#lastTokens, this.#readback];
+    for (const buffer of [...own, ...Object.values(this.#buffers)]) buffer.destroy();
   }
 }
 

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { keepMinP, keepTopK } from "../../src/backends/reference/sampler.ts";
 import { createSlotState, slotWords } from "../../src/backends/slotRecord.ts";
+import { KernelCache } from "../../src/backends/webgpu/kernel.ts";
 import {
   createSamplerBuffers,
   createSamplerKernels,
@@ -43,8 +44,9 @@ async function select(cases: readonly Case[]): Promise<boolean[][]> {
     }),
     lastTokens: device.createBuffer({ size: 4 * maxSequences, usage }),
   };
-  const buffers = createSamplerBuffers(device, sizes);
-  const kernels = await createSamplerKernels(device, sizes, inputs, buffers);
+  const buffers = await createSamplerBuffers(device, sizes);
+  const cache = new KernelCache(device);
+  const kernels = await createSamplerKernels(cache, sizes, inputs, buffers);
   const words = new Uint32Array(64 + 4 * maxSequences);
   words.set([maxSequences, maxSequences, 0, 64]);
   for (const [slot, { logits, filter }] of cases.entries()) {

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { recordForward } from "../../src/model/forward.ts";
 import { loadWeights } from "../../src/model/loadWeights.ts";
 import { openModel } from "../../src/model/model.ts";
@@ -8,9 +8,14 @@ import type { ByteSource } from "../../src/weights/byteSource.ts";
 import type { TensorInfo } from "../../src/weights/tensorType.ts";
 import { makePlan, makeStep } from "../fixtures/drivePlan.ts";
 import { makeTinyModel } from "../fixtures/tinyModel.ts";
+import { EngineDriver, request } from "../suites/engineDriver.ts";
 import { openWasm } from "./openWasm.ts";
 
 const GIB = 2 ** 30;
+
+afterEach(() => {
+  vi.unstubAllGlobals();
+});
 
 describe("memory", () => {
   test("a model over 4 GiB is a coded error with the numbers", async () => {
@@ -47,6 +52,37 @@ describe("memory", () => {
     const { tokens } = await plan.submit(makeStep(0, 16, [rows])).result;
     expect(tokens).toEqual((await small.submit(makeStep(0, 16, [few])).result).tokens);
     expect(await plan.readLogits()).toEqual(await small.readLogits());
+    backend.dispose();
+  });
+
+  test("where swaps find no host memory, the engine swaps no more and says the same", async () => {
+    const backend = await openWasm("fast");
+    const plan = await makePlan(makeTinyModel({ layers: 2 }), { kvBlocks: 32 }, backend);
+    const options = { blockSize: 16, maxSequences: 4, numHostBlocks: 64 };
+    const requests = Array.from({ length: 4 }, (_, i) => {
+      const prompt = Array.from({ length: 30 }, (_, at) => 3 + ((at * 7 + i * 31) % 290));
+      return request(i, prompt, { maxTokens: 40 });
+    });
+    const roomy = await new EngineDriver(plan, { ...options, numBlocks: 32 }).run(requests);
+    expect(roomy.engine.stats().preemptions).toBe(0);
+
+    // There is memory for the first four blocks; then Firefox would throw this string.
+    const { blockBytes } = plan;
+    let numBlocks = 0;
+    const Scarce = new Proxy(Uint8Array, {
+      construct(target, args) {
+        if (args[0] === blockBytes && ++numBlocks > 4) throw "out of memory";
+        return Reflect.construct(target, args);
+      },
+    });
+    vi.stubGlobal("Uint8Array", Scarce);
+    const crowded = await new EngineDriver(plan, { ...options, numBlocks: 10 }).run(requests);
+    expect(crowded.said).toEqual(roomy.said);
+    expect(numBlocks).toBeGreaterThan(4);
+    const off = crowded.engine.events().filter((event) => event.kind === "swap-off");
+    expect(off).toMatchObject([{ why: expect.stringContaining(`of ${blockBytes} bytes`) }]);
+    const later = crowded.steps.filter(({ id }) => id > off[0]!.stepId);
+    expect(later.flatMap(({ swapOuts }) => swapOuts)).toEqual([]);
     backend.dispose();
   });
 

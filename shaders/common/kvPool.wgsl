@@ -5,8 +5,12 @@ fn kvIndex(block: u32, kOrV: u32, kvHead: u32, slot: u32) -> u32 {
 }
 
 #if KV_F16
+// The largest f16: what pack2x16float makes of more than that is up to the adapter.
+const LARGEST_HALF = vec4<f32>(65504.0);
+
 fn packKv(v: vec4<f32>) -> vec2<u32> {
-  return vec2<u32>(pack2x16float(v.xy), pack2x16float(v.zw));
+  let held = clamp(v, -LARGEST_HALF, LARGEST_HALF);
+  return vec2<u32>(pack2x16float(held.xy), pack2x16float(held.zw));
 }
 
 fn unpackKv(v: vec2<u32>) -> vec4<f32> {

@@ -7,6 +7,12 @@
 @group(0) @binding(4) var<storage, read_write> results: array<u32>;     // [maxSequences] ids by sample, then logprob records
 @group(0) @binding(5) var<storage, read_write> lastTokens: array<u32>;  // [maxSequences], by slot
 @group(0) @binding(6) var<storage, read_write> tokenState: array<u32>;  // [maxSequences][VOCABULARY], by slot
+// [maxSequences][VOCABULARY] f32, by sample. As bits: compilers may take it that every float is a finite number.
+@group(0) @binding(7) var<storage, read> logits: array<u32>;
+
+fn hasFiniteBits(bits: u32) -> bool {
+  return (bits & 0x7f800000u) != 0x7f800000u;
+}
 
 @compute @workgroup_size(SAMPLE_WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -24,10 +30,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
       bestToken = candidate.y;
     }
   }
-  // Nothing but NaN would leave no winner; an id must come out all the same.
+  // Where no logit is finite, the winner's is not. The steps that follow need an id all the same.
   let token = min(bestToken, VOCABULARY - 1u);
   let slot = sampleSlot(sample);
-  results[sample] = token;
+  results[sample] = select(NO_TOKEN, token, hasFiniteBits(logits[sample * VOCABULARY + token]));
   lastTokens[slot] = token;
   if ((slotWord(slot, SLOT_FLAGS) & COUNT_FLAG) != 0u) {
     tokenState[slot * VOCABULARY + token] += 1u;

@@ -3,8 +3,14 @@ import { throwIfAborted } from "../errors.ts";
 import type { ByteSource } from "../weights/byteSource.ts";
 import { rowByteLength, type TensorInfo } from "../weights/tensorType.ts";
 
-/** Bytes of a chunk: whole rows, at least one. */
+/** Bytes of a chunk, where whole tiles of rows are no more than that. */
 export const CHUNK_BYTES = 8 * 2 ** 20;
+
+/**
+ * Back ends pack rows in tiles of so many, or of a part of that. A chunk that ends within a tile costs the
+ * GPU a write for each block of the tile's columns, twice: for its own rows and for the next chunk's.
+ */
+export const TILE_ROWS = 64;
 
 /** Bytes that are read or being read and that the plan has not taken yet stay at or below this. */
 export const MAX_PENDING_BYTES = 32 * 2 ** 20;
@@ -71,7 +77,7 @@ function listChunks(tensors: readonly TensorInfo[]): readonly Chunk[] {
   const inFileOrder = [...tensors].sort((a, b) => a.byteOffset - b.byteOffset);
   return inFileOrder.flatMap((tensor) => {
     const rowBytes = rowByteLength(tensor);
-    const rowsPerChunk = Math.max(1, Math.floor(CHUNK_BYTES / rowBytes));
+    const rowsPerChunk = chunkRows(rowBytes);
     return Array.from({ length: Math.ceil(tensor.rows / rowsPerChunk) }, (_, i): Chunk => {
       const rowStart = i * rowsPerChunk;
       return {
@@ -82,4 +88,11 @@ function listChunks(tensors: readonly TensorInfo[]): readonly Chunk[] {
       };
     });
   });
+}
+
+/** Whole tiles, or where two chunks of one are too much to have pending, whole rows. */
+function chunkRows(rowBytes: number): number {
+  const rows = Math.floor(CHUNK_BYTES / rowBytes);
+  if (rows >= TILE_ROWS) return rows - (rows % TILE_ROWS);
+  return 2 * TILE_ROWS * rowBytes <= MAX_PENDING_BYTES ? TILE_ROWS : Math.max(1, rows);
 }

@@ -7,8 +7,9 @@ import { type BackendParts, type BackendRequest, chooseBackend } from "./chooseB
 
 /** What the machine is like, and what was done with it. */
 interface Machine {
-  readonly gpu: "real" | "software" | "wrong" | "none" | "broken";
-  readonly wasm: "right" | "wrong" | "none";
+  /** uneven: one variant of the linear kernels does not give another's bits. unsteady: nor a variant its own. */
+  readonly gpu: "real" | "software" | "wrong" | "none" | "broken" | "uneven" | "unsteady";
+  readonly wasm: "right" | "wrong" | "none" | "unsteady";
   readonly isIsolated: boolean;
 }
 
@@ -37,24 +38,33 @@ function makeParts(machine: Machine) {
     log.push(`${fields.name} ${fields.threads}`);
     return backend;
   };
+  const uneven = new Set<Backend>();
   const parts: BackendParts = {
-    createWebGpu: async ({ allowFallback }) => {
+    createWebGpu: async ({ allowFallback, linearTokens }) => {
       const isFallback = machine.gpu === "software";
       if (machine.gpu === "broken") throw new TypeError("The GPU process is gone.");
       if (machine.gpu === "none" || (isFallback && !allowFallback)) {
         throw new QuireError("webgpu-unavailable", `The adapter is ${machine.gpu}.`);
       }
       const adapter = { vendor: "acme", architecture: "", description: "", isFallback };
-      return make({ name: "webgpu", threads: 1, adapter });
+      const backend = make({ name: "webgpu", threads: 1, adapter });
+      if (linearTokens !== undefined) log.push(`rows by ${linearTokens.join()}`);
+      else uneven.add(backend);
+      return backend;
     },
     createWasm: async ({ precision, simd, threads }: WasmBackendOptions) => {
       if (machine.wasm === "none") throw new QuireError("wasm-unavailable", "There is no SIMD.");
       return make({ name: "wasm", threads, precision, simd: simd === "auto" ? "relaxed" : simd });
     },
-    check: async ({ name }) => {
-      const isWrong = name === "webgpu" ? machine.gpu === "wrong" : machine.wasm === "wrong";
+    check: async (backend) => {
+      const { name } = backend;
+      const kind = name === "webgpu" ? machine.gpu : machine.wasm;
       log.push(`check ${name}`);
-      if (isWrong) throw new QuireError("adapter-numerics", `The ${name} back end is wrong.`);
+      if (kind === "wrong") {
+        throw new QuireError("adapter-numerics", `The ${name} back end is wrong.`);
+      }
+      const isUneven = kind === "uneven" && uneven.has(backend);
+      return { isBatchInvariant: !isUneven && kind !== "unsteady" };
     },
     isIsolated: machine.isIsolated,
   };
@@ -97,14 +107,42 @@ describe("auto", () => {
     expect(found).toMatchObject({ reason: expect.stringMatching(reason) });
   });
 
+  test("stays with a GPU whose rows depend on how many there are, with one kernel for all, and says so", async () => {
+    const found = await choose({ gpu: "uneven" });
+    expect(found).toMatchObject({
+      name: "webgpu",
+      reason: expect.stringMatching(
+        /^WebGPU offers an adapter.* all steps run the one for four\.$/,
+      ),
+    });
+    expect(found.log).toEqual([
+      "webgpu 1",
+      "check webgpu",
+      "webgpu 1",
+      "rows by 4",
+      "check webgpu",
+    ]);
+  });
+
+  test("is WASM where one kernel for all does not help, and says why", async () => {
+    const found = await choose({ gpu: "unsteady" });
+    expect(found).toMatchObject({
+      name: "wasm",
+      reason: expect.stringMatching(/"acme" computes wrong results: a row comes out differently/),
+    });
+  });
+
   test.each<[Machine["wasm"], string]>([
     ["none", "wasm-unavailable"],
     ["wrong", "adapter-numerics"],
+    ["unsteady", "adapter-numerics"],
   ])("fails with both reasons where WASM is %s too", async (wasm, code) => {
     const found = await choose({ gpu: "software", wasm });
     expect(found).toMatchObject({ code });
     expect(found).toMatchObject({
-      message: expect.stringMatching(/(no SIMD|wasm back end is wrong).*The adapter is software\./),
+      message: expect.stringMatching(
+        /(no SIMD|wasm back end is wrong|a row comes out differently).*The adapter is software\./,
+      ),
     });
   });
 
@@ -128,6 +166,7 @@ describe("by name", () => {
   test.each<[Machine["gpu"], string]>([
     ["none", "webgpu-unavailable"],
     ["wrong", "adapter-numerics"],
+    ["unsteady", "adapter-numerics"],
   ])("webgpu does not turn into WASM where it is %s", async (gpu, code) => {
     const found = await choose({ gpu }, { backend: "webgpu" });
     expect(found).toMatchObject({ code });

@@ -8,6 +8,7 @@ import type { ChosenBackend } from "./chooseBackend.ts";
 import { type LoadedParts, loadModel, monotonic } from "./loadedModel.ts";
 import { PageSource } from "./pageSource.ts";
 import { PageThreads } from "./pageThreads.ts";
+import type { Placement } from "./placement.ts";
 import { checkRequestTokenIds, checkTokenId, encodePrompt, roomFor } from "./prompt.ts";
 import {
   type BackendInfo,
@@ -22,6 +23,7 @@ import {
   toWireError,
   type WorkerMessage,
 } from "./protocol.ts";
+import { Recovery } from "./recovery.ts";
 import { RequestText } from "./requestText.ts";
 import { createMessageYield, type MessageYield } from "./yieldToMessages.ts";
 
@@ -52,11 +54,14 @@ export class EngineHost {
   readonly #threads: PageThreads;
   readonly #requests = new Map<number, RequestText>();
   readonly #answers = new AnswerMemory();
+  readonly #recovery: Recovery;
   #loading: Promise<LoadedParts> | undefined;
   #parts: LoadedParts | undefined;
   #request: LoadRequest | undefined;
   #pageSource: PageSource | undefined;
   #isLooping = false;
+  /** While a lost device is replaced; never rejects. */
+  #recovering: Promise<void> | undefined;
   /** What every later call fails with. */
   #failure: QuireError | undefined;
 
@@ -64,6 +69,12 @@ export class EngineHost {
     this.#options = options;
     this.#messages = options.messageYield ?? createMessageYield();
     this.#threads = new PageThreads(options.send);
+    this.#recovery = new Recovery({
+      // Only WebGPU loses devices, and what has been chosen stays.
+      openBackend: (signal) => this.#openBackend({ ...this.#request!, backend: "webgpu" }, signal),
+      signal: this.#lifetime.signal,
+      now: options.now ?? (() => performance.now()),
+    });
     this.control = {
       load: (request) => this.#reply(() => this.#load(request)),
       tokenize: (text, specialTokens) =>
@@ -111,12 +122,7 @@ export class EngineHost {
     }
     this.#request = request;
     this.#loading = loadModel(request, {
-      createBackend: (signal) =>
-        this.#options.createBackend(
-          request,
-          (count, openSignal) => this.#threads.open(count, openSignal),
-          signal,
-        ),
+      createBackend: (signal) => this.#openBackend(request, signal),
       openSource: async (signal) => this.#openSource(request.model, signal),
       signal: this.#lifetime.signal,
       onProgress: (progress) => this.#options.send({ type: "progress", progress }),
@@ -124,9 +130,14 @@ export class EngineHost {
     });
     const parts = await this.#loading;
     this.#parts = parts;
-    void parts.backend.lost.then((error) => this.#break(error));
+    this.#watch(parts.placement);
     this.#options.send({ type: "loaded" });
-    return { ...describeBackend(parts), model: parts.info };
+    return { ...describeBackend(parts.placement), model: parts.info };
+  }
+
+  #openBackend(request: LoadRequest, signal: AbortSignal): Promise<ChosenBackend> {
+    const openThreads: PageThreads["open"] = (count, own) => this.#threads.open(count, own);
+    return this.#options.createBackend(request, openThreads, signal);
   }
 
   #openSource(model: LoadRequest["model"], signal: AbortSignal): Promise<ByteSource> | ByteSource {
@@ -162,13 +173,15 @@ export class EngineHost {
       const parts = this.#loaded();
       const promptTokens = encodePrompt(request, parts, this.#answers);
       checkRequestTokenIds(request, promptTokens, parts.info.vocabularySize);
+      // Before the engine has the request: one that fails here could not be aborted there.
+      const text = new RequestText(parts.tokenizer, request, promptTokens);
       parts.engine.add({
         ...settings,
         id: requestId,
         promptTokens,
         maxTokens: maxTokens ?? roomFor(promptTokens.length, request.beam?.width ?? 1, parts),
       });
-      this.#requests.set(requestId, new RequestText(parts.tokenizer, request, promptTokens));
+      this.#requests.set(requestId, text);
       this.#options.send({ type: "accepted", requestId, promptTokens: promptTokens.length });
       void this.#loop(parts);
     } catch (error) {
@@ -188,18 +201,54 @@ export class EngineHost {
   async #loop({ engine }: LoadedParts): Promise<void> {
     if (this.#isLooping) return;
     this.#isLooping = true;
-    try {
-      // Requests that arrive together start together.
-      await this.#messages.yield();
-      while (engine.hasWork && this.#failure === undefined) {
+    // Requests that arrive together start together.
+    await this.#messages.yield();
+    while (engine.hasWork && this.#failure === undefined) {
+      await this.#recovering;
+      if (this.#failure !== undefined) break;
+      const { placement } = this.#parts!;
+      try {
         this.#deliver(await engine.step());
-        await this.#messages.yield();
+      } catch (error) {
+        await this.#lose(placement, error);
       }
-    } catch (error) {
-      this.#break(error);
-    } finally {
-      this.#isLooping = false;
+      await this.#messages.yield();
     }
+    this.#isLooping = false;
+  }
+
+  #watch(placement: Placement): void {
+    void placement.backend.lost.then((error) => this.#lose(placement, error));
+  }
+
+  /**
+   * The back end failed. A lost device is replaced: everyone waits meanwhile and goes on with the same
+   * tokens. Resolves when that is done, or cannot be and everyone knows.
+   */
+  async #lose(placement: Placement, error: unknown): Promise<void> {
+    if (this.#failure !== undefined) return;
+    // What fails because of a loss that is known tells nothing new.
+    if (this.#recovering !== undefined || this.#parts!.placement !== placement) {
+      return this.#recovering;
+    }
+    if (error instanceof QuireError && error.code === "device-lost") {
+      this.#recovering = this.#replace(placement, error);
+      return this.#recovering;
+    }
+    this.#break(error);
+  }
+
+  async #replace(lost: Placement, error: QuireError): Promise<void> {
+    const parts = this.#parts!;
+    try {
+      const placement = await this.#recovery.replace(parts.placeable, lost, error);
+      this.#parts = { ...parts, placement };
+      parts.engine.replaceExecutor(placement.plan);
+      this.#watch(placement);
+    } catch (cause) {
+      this.#break(cause);
+    }
+    this.#recovering = undefined;
   }
 
   #deliver(outputs: Awaited<ReturnType<LoadedParts["engine"]["step"]>>): void {
@@ -250,13 +299,13 @@ export class EngineHost {
 
   #stats(): EngineStats {
     const parts = this.#loaded();
-    const { plan, engine, info } = parts;
-    const { blockSize, kvCacheDtype, maxSequences } = this.#request!;
-    const { weights, kvPool, scratch, swapped } = plan.memory;
+    const { placement, engine, info } = parts;
+    const { blockSize, kvCacheDtype } = this.#request!;
+    const { weights, kvPool, scratch, swapped } = placement.plan.memory;
     const stats = engine.stats();
     const { p50, p99 } = stats.metrics.inter_token_latency_seconds;
     return {
-      ...describeBackend(parts),
+      ...describeBackend(placement),
       model: info,
       memory: {
         weightsBytes: weights,
@@ -272,13 +321,14 @@ export class EngineHost {
         blocksCached: stats.kvBlocksCached,
         blocksPeak: stats.kvBlocksPeak,
       },
-      maxSequences,
+      maxSequences: stats.maxSequences,
       sequences: { running: stats.running, waiting: stats.waiting, swapped: stats.swapped },
       stalled: stats.stalled,
       totals: {
         steps: stats.steps,
         preemptions: stats.preemptions,
         swaps: stats.swaps,
+        deviceLosses: this.#recovery.numLosses,
         promptTokens: stats.promptTokens,
         cachedTokens: stats.prefixCacheHits,
         completionTokens: stats.generationTokens,
@@ -299,14 +349,15 @@ export class EngineHost {
     this.#lifetime.abort(this.#failure);
     this.#requests.clear();
     // Loading frees what it holds when it fails; its error went to the caller of `load`.
-    const parts = await this.#loading?.catch(() => undefined);
-    parts?.plan.dispose();
-    parts?.backend.dispose();
+    await this.#loading?.catch(() => undefined);
+    await this.#recovering;
+    this.#parts?.placement.plan.dispose();
+    this.#parts?.placement.backend.dispose();
     this.#messages.close();
   }
 }
 
-function describeBackend({ backend, backendReason }: LoadedParts): BackendInfo {
+function describeBackend({ backend, reason }: Placement): BackendInfo {
   const { name, precision, threads, simd, adapter } = backend;
-  return { backend: name, backendReason, precision, threads, simd, adapter };
+  return { backend: name, backendReason: reason, precision, threads, simd, adapter };
 }

@@ -1,7 +1,4 @@
-import type { Backend, Plan } from "../backends/ops.ts";
 import { Engine } from "../engine/engine.ts";
-import { recordForward } from "../model/forward.ts";
-import { loadWeights } from "../model/loadWeights.ts";
 import { openModel } from "../model/model.ts";
 import { planSpec } from "../model/planSpec.ts";
 import { type ChatTemplate, createChatTemplate, readChatTemplate } from "../text/chatTemplate.ts";
@@ -9,6 +6,7 @@ import { createTokenizer, type Tokenizer } from "../text/tokenizer.ts";
 import type { ByteSource } from "../weights/byteSource.ts";
 import type { GgufFile } from "../weights/gguf.ts";
 import type { ChosenBackend } from "./chooseBackend.ts";
+import { type PlaceableModel, type Placement, placeModel } from "./placement.ts";
 import type { EngineStats, LoadProgress, LoadRequest } from "./protocol.ts";
 
 /** All that a running model consists of. */
@@ -16,14 +14,15 @@ export interface LoadedParts {
   readonly info: EngineStats["model"];
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate;
-  readonly backend: Backend;
-  readonly backendReason: string;
-  readonly plan: Plan;
   readonly engine: Engine;
+  readonly placeable: PlaceableModel;
+  readonly placement: Placement;
   /** Longest sequence in tokens. */
   readonly maxContext: number;
   /** Tokens a KV block. */
   readonly blockSize: number;
+  /** Blocks of the KV pool that the engine gives out. */
+  readonly numBlocks: number;
 }
 
 export interface LoadContext {
@@ -42,8 +41,7 @@ export async function loadModel(request: LoadRequest, context: LoadContext): Pro
   const backendSoon = context.createBackend(signal);
   try {
     const backendFails = backendSoon.then(() => new Promise<never>(() => {}));
-    const source = await Promise.race([context.openSource(signal), backendFails]);
-    return await loadParts(request, context, source, backendSoon, signal);
+    return await Promise.race([loadParts(request, context, backendSoon, signal), backendFails]);
   } catch (error) {
     failure.abort(error);
     // Not awaited: a back end that is still coming up must not hold up the news.
@@ -58,11 +56,11 @@ export async function loadModel(request: LoadRequest, context: LoadContext): Pro
 async function loadParts(
   request: LoadRequest,
   context: LoadContext,
-  source: ByteSource,
   backendSoon: Promise<ChosenBackend>,
   signal: AbortSignal,
 ): Promise<LoadedParts> {
   const { onProgress } = context;
+  const source = await context.openSource(signal);
   onProgress({ phase: "prepare", loadedBytes: 0, totalBytes: 0 });
   const model = await openModel(source, signal);
   const { metadata } = model.gguf;
@@ -76,12 +74,11 @@ async function loadParts(
     maxSequences: request.maxSequences,
     swapBytes: request.swapBytes,
   });
-  const { backend, reason: backendReason } = await backendSoon;
-  const builder = backend.createPlanBuilder(spec);
-  recordForward(builder, model);
-  const plan = await builder.finish(signal);
+  // Without the file's metadata, which nobody needs again.
+  const placeable = { model: { tensors: model.tensors }, spec, source };
   const report = monotonic(onProgress);
-  await loadWeights(plan, source, { signal, onProgress: report });
+  const placement = await placeModel(placeable, await backendSoon, signal, report);
+  const { plan } = placement;
   const engine = new Engine({
     executor: plan,
     numBlocks: plan.numBlocks,
@@ -93,6 +90,10 @@ async function loadParts(
     maxContext: spec.maxContext,
     endTokens: tokenizer.endTokens,
     now: context.now,
+    setTimer: (callback, ms) => {
+      const timer = setTimeout(callback, ms);
+      return () => clearTimeout(timer);
+    },
     ...(request.waitingOrder === undefined ? {} : { waitingOrder: request.waitingOrder }),
   });
   const info: EngineStats["model"] = {
@@ -110,12 +111,12 @@ async function loadParts(
     info,
     tokenizer,
     chatTemplate,
-    backend,
-    backendReason,
-    plan,
     engine,
+    placeable,
+    placement,
     maxContext,
     blockSize,
+    numBlocks: plan.numBlocks,
   };
 }
 

@@ -1,20 +1,16 @@
-import type { Backend, PlanBuilder, PlanSpec } from "../backends/ops.ts";
-import { GREEDY } from "../engine/sampling.ts";
+import type { Backend, Plan } from "../backends/ops.ts";
 import type { Step } from "../engine/step.ts";
-import { QuireError } from "../errors.ts";
-import { rowByteLength, type TensorInfo, type TensorType } from "../weights/tensorType.ts";
-import { EXPECTED_LOGITS } from "./numericsExpected.ts";
-
-// A one-layer model of made-up weights that uses every kind of kernel, with logits computed once in float64:
-// an adapter that gets them wrong would talk nonsense in real models.
-
-const WIDTH = 64;
-const FFN_WIDTH = 96;
-const VOCABULARY = 40;
-const BLOCK_SIZE = 16;
-
-/** Tokens of the first step. More than one KV split (256), so that attention is merged. */
-const PROMPT_TOKENS = 261;
+import { QuireError, type QuireErrorData } from "../errors.ts";
+import { EXPECTED_DRAW, EXPECTED_NORMED, EXPECTED_PLAIN } from "./numericsExpected.ts";
+import {
+  makeWeights,
+  NORMED_MODEL,
+  type NumericsModel,
+  PLAIN_MODEL,
+  recordModel,
+  VOCABULARY,
+} from "./numericsModel.ts";
+import { makeSteps } from "./numericsSteps.ts";
 
 /**
  * Largest error of a logit; they reach about 15, and a wrong kernel is off by that much. exact: f16 KV
@@ -26,179 +22,152 @@ const NUMERICS_TOLERANCE: Readonly<Record<Backend["precision"], number>> = {
   fast: 1,
 };
 
-const SPEC: PlanSpec = {
-  numLayers: 1,
-  numHeads: 2,
-  numKvHeads: 1,
-  headDim: 64,
-  width: WIDTH,
-  vocabularySize: VOCABULARY,
-  rmsEpsilon: 1e-5,
-  rope: {
-    pairing: "adjacent",
-    frequencies: Float64Array.from({ length: 32 }, (_, i) => 10_000 ** (-i / 32)),
-    magnitude: 1,
-  },
-  kvCacheDtype: "f16",
-  blockSize: BLOCK_SIZE,
-  numBlocks: 20,
-  minBlocks: 20,
-  numHostBlocks: 1,
-  maxSequences: 2,
-  maxContext: 320,
-  maxRows: PROMPT_TOKENS + 1,
-};
+/** Which of the rows behind the prompt are compared with float64's; the others must be the same bits as these. */
+const COMPARED_ROWS = [0, 4];
+
+/** What the check found of a back end that computes right. */
+export interface NumericsReport {
+  /** The same rows have the same bits in steps of 1, 2, 4 and 8 rows. */
+  readonly isBatchInvariant: boolean;
+}
+
+/** A model with what it must come to. */
+export interface NumericsCase {
+  readonly model: NumericsModel;
+  readonly hasPrompt: boolean;
+  /** Logits computed once in float64: of the prompt's last row, if there is one, and of COMPARED_ROWS. */
+  readonly logits: readonly number[];
+  /** Tokens drawn with noise. */
+  readonly draws: readonly number[];
+}
+
+export const NUMERICS_CASES: readonly NumericsCase[] = [
+  { model: PLAIN_MODEL, hasPrompt: true, logits: EXPECTED_PLAIN, draws: [EXPECTED_DRAW] },
+  { model: NORMED_MODEL, hasPrompt: false, logits: EXPECTED_NORMED, draws: [] },
+];
+
+/** What a back end made of a model. */
+export interface NumericsRun extends NumericsReport {
+  /** As in `NumericsCase.logits`. */
+  readonly logits: readonly number[];
+  readonly draws: readonly number[];
+  /** Tokens that were sampled greedily, and the likeliest ones by the very logits that they were sampled from. */
+  readonly greedy: readonly { readonly token: number; readonly likeliest: number }[];
+}
 
 /**
- * Runs a small model and compares its logits with the right ones. Throws `adapter-numerics` if the back
- * end computes wrong results on this adapter, or in this browser.
+ * Runs small models and compares their logits and tokens with the right ones. Throws `adapter-numerics` if
+ * the back end computes wrong results on this adapter, or in this browser.
  */
-export async function checkNumerics(backend: Backend): Promise<void> {
-  const found = await computeLogits(backend);
+export async function checkNumerics(backend: Backend): Promise<NumericsReport> {
+  let isBatchInvariant = true;
+  // The second model's own kernels take software adapters seconds to compile; tests run those that there are.
+  const cases = backend.adapter?.isFallback ? NUMERICS_CASES.slice(0, 1) : NUMERICS_CASES;
+  for (const expected of cases) {
+    const found = await runNumerics(backend, expected);
+    checkLogits(backend, found.logits, expected.logits);
+    for (const { token, likeliest } of found.greedy) {
+      if (token === likeliest) continue;
+      throw wrongResults(backend, `a test model's next token is ${token} instead of ${likeliest}`);
+    }
+    for (const [i, right] of expected.draws.entries()) {
+      const draw = found.draws[i];
+      if (draw === right) continue;
+      throw wrongResults(backend, `a test model's draw is the token ${draw} instead of ${right}`);
+    }
+    isBatchInvariant &&= found.isBatchInvariant;
+  }
+  return { isBatchInvariant };
+}
+
+/** The error for a back end whose rows have other bits in larger steps: a request's tokens would depend on others. */
+export function batchDependence(backend: Backend): QuireError {
+  return wrongResults(backend, "a row comes out differently in steps of other sizes");
+}
+
+/** Runs one of the models. For tests too: everybody else wants the verdict. */
+export async function runNumerics(
+  backend: Backend,
+  { model, hasPrompt }: Pick<NumericsCase, "model" | "hasPrompt">,
+): Promise<NumericsRun> {
+  const builder = backend.createPlanBuilder(model.spec);
+  const tensors = recordModel(builder, model);
+  const plan = await builder.finish();
+  try {
+    for (const [i, tensor] of tensors.entries()) {
+      await plan.writeRows(tensor, 0, makeWeights(tensor, i + 1));
+    }
+    const { prompt, ways } = makeSteps(hasPrompt);
+    const greedy: { token: number; likeliest: number }[] = [];
+    const logits: number[] = [];
+    const draws: number[] = [];
+    if (prompt !== undefined) {
+      const [own, drawing] = await run(plan, prompt);
+      greedy.push({ token: own!.token, likeliest: argmax(own!.logits) });
+      logits.push(...own!.logits);
+      draws.push(drawing!.token);
+    }
+    const bits: string[] = [];
+    for (const [i, steps] of ways.entries()) {
+      const rows: SampledRow[] = [];
+      for (const step of steps) rows.push(...(await run(plan, step)));
+      for (const row of rows) greedy.push({ token: row.token, likeliest: argmax(row.logits) });
+      if (i === 0) for (const row of COMPARED_ROWS) logits.push(...rows[row]!.logits);
+      bits.push(rows.map((row) => new Uint32Array(row.logits.slice().buffer).join()).join());
+    }
+    return { logits, draws, greedy, isBatchInvariant: new Set(bits).size === 1 };
+  } finally {
+    plan.dispose();
+  }
+}
+
+interface SampledRow {
+  readonly token: number;
+  readonly logits: Float32Array; // [VOCABULARY]
+}
+
+async function run(plan: Plan, step: Step): Promise<readonly SampledRow[]> {
+  const { result } = plan.submit(step);
+  // Asked for at once, not when the result has come: that is one wait a step.
+  const [{ tokens }, logits] = await Promise.all([result, plan.readLogits()]);
+  return tokens.map((token, i) => {
+    return { token, logits: logits.slice(i * VOCABULARY, (i + 1) * VOCABULARY) };
+  });
+}
+
+function checkLogits(
+  backend: Backend,
+  found: readonly number[],
+  expected: readonly number[],
+): void {
   let worst = 0;
-  for (const [i, expected] of EXPECTED_LOGITS.entries()) {
-    const error = Math.abs(found[i]! - expected);
+  for (const [i, right] of expected.entries()) {
+    const error = Math.abs(found[i]! - right);
     worst = error > worst || Number.isNaN(error) ? error : worst;
   }
   const allowed = NUMERICS_TOLERANCE[backend.precision];
   if (worst <= allowed) return;
+  const what = `a test model's logits are off by ${worst}, where ${allowed} is allowed`;
+  throw wrongResults(backend, what, { worst: String(worst), allowed });
+}
+
+function wrongResults(backend: Backend, what: string, data: QuireErrorData = {}): QuireError {
   const { vendor = "", architecture = "", description = "" } = backend.adapter ?? {};
   const adapter = [vendor, architecture, description].filter((part) => part !== "").join(" ");
   const subject =
     backend.adapter === null
       ? `The ${backend.name} back end computes`
       : `The adapter "${adapter}" computes`;
-  throw new QuireError(
+  return new QuireError(
     "adapter-numerics",
-    `${subject} wrong results: a test model's logits are off by ${worst}, where ${allowed} is allowed. Update the browser and the GPU driver, or use another browser.`,
-    { worst: String(worst), allowed, adapter },
+    `${subject} wrong results: ${what}. Update the browser and the GPU driver, or use another browser.`,
+    { ...data, adapter },
   );
 }
 
-/**
- * Logits of three rows, [3][VOCABULARY]: a long prompt, then one decoded row, then four rows at once.
- * Before the last two, blocks are copied and swapped, which must not show.
- */
-export async function computeLogits(backend: Backend): Promise<readonly number[]> {
-  const builder = backend.createPlanBuilder(SPEC);
-  const tensors = recordModel(builder);
-  const plan = await builder.finish();
-  try {
-    for (const [i, tensor] of tensors.entries()) {
-      await plan.writeRows(tensor, 0, makeWeights(tensor, i + 1));
-    }
-    const logits: number[] = [];
-    for (const step of makeSteps()) {
-      await plan.submit(step).result;
-      logits.push(...(await plan.readLogits()));
-    }
-    return logits;
-  } finally {
-    plan.dispose();
-  }
-}
-
-function recordModel(builder: PlanBuilder): TensorInfo[] {
-  const tensors: TensorInfo[] = [];
-  const tensor = (name: string, type: TensorType, rows: number, columns: number): TensorInfo => {
-    const byteLength = rows * rowByteLength({ type, columns });
-    const info = { name, type, rows, columns, byteOffset: 0, byteLength };
-    tensors.push(info);
-    return info;
-  };
-  const norm = (name: string) => tensor(name, "F32", 1, WIDTH);
-  const linear = (name: string, rows: number, columns: number) => ({
-    weight: tensor(name, "Q4_1", rows, columns),
-    bias: undefined,
-  });
-  const table = tensor("table", "Q8_0", VOCABULARY, WIDTH);
-  let x = builder.embed(table); // [width]
-  const projections = [linear("q", 128, WIDTH), linear("k", 64, WIDTH), linear("v", 64, WIDTH)];
-  const qkv = builder.normLinear(x, norm("attention norm"), projections); // [(2 + 2) 64]
-  const q = builder.ropeWriteKv(0, qkv, undefined); // [2 * 64]
-  x = builder.linearAdd(x, builder.attention(0, q), linear("output", WIDTH, 128)); // [width]
-  const gate = linear("gate", FFN_WIDTH, WIDTH);
-  const up = linear("up", FFN_WIDTH, WIDTH);
-  x = builder.gatedMlp(x, norm("ffn norm"), gate, up, linear("down", WIDTH, FFN_WIDTH)); // [width]
-  builder.sampleLogits(x, norm("output norm"), table); // [vocabulary]
-  return tensors;
-}
-
-/** Blocks of random quants with scales that keep activations near 1. */
-function makeWeights(tensor: TensorInfo, seed: number): Uint8Array<ArrayBuffer> {
-  let state = seed;
-  const random = (): number => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state >>> 16; // the low bits of such a generator repeat soon
-  };
-  const bytes = new Uint8Array(tensor.byteLength);
-  const view = new DataView(bytes.buffer);
-  if (tensor.type === "F32") {
-    for (let at = 0; at < bytes.length; at += 4)
-      view.setFloat32(at, 0.75 + random() / 2 ** 17, true);
-    return bytes;
-  }
-  const blockBytes = tensor.type === "Q4_1" ? 20 : 34;
-  for (let i = 0; i < bytes.length; i++) bytes[i] = random();
-  for (let at = 0; at < bytes.length; at += blockBytes) {
-    if (tensor.type === "Q4_1") {
-      view.setUint16(at, 0x2800 + (random() & 0x3ff), true); // scale 2^-5 to 2^-4
-      view.setUint16(at + 2, 0xb400 + (random() & 0x3ff), true); // minimum -1/4 to -1/2
-    } else {
-      view.setUint16(at, 0x2000 + (random() & 0x3ff), true); // scale 2^-7 to 2^-6
-    }
-  }
-  return bytes;
-}
-
-function makeSteps(): Step[] {
-  const blocks = Array.from({ length: SPEC.numBlocks }, (_, i) => (i * 7 + 3) % SPEC.numBlocks);
-  const table = blocks.slice(0, Math.ceil((PROMPT_TOKENS + 5) / BLOCK_SIZE));
-  const [lastCopy, fullCopy, swapped] = blocks.slice(table.length) as [number, number, number];
-  const row = (position: number) => ({
-    slot: 1,
-    token: (position * position + 5) % VOCABULARY,
-    position,
-    kvSlot: table[Math.floor(position / BLOCK_SIZE)]! * BLOCK_SIZE + (position % BLOCK_SIZE),
-  });
-  const step = (first: number, count: number) => ({
-    swapOuts: [],
-    swapIns: [],
-    copies: [],
-    slotResets: [],
-    blockTableEntries: [],
-    rows: Array.from({ length: count }, (_, i) => row(first + i)),
-    samples: [{ row: count - 1, slot: 1, position: first + count }],
-    scores: [],
-  });
-  /** The table's entry `index` is `block` from now on. */
-  const moveTo = (index: number, block: number) => {
-    const source = table[index]!;
-    table[index] = block;
-    return { source, target: block, entry: { slot: 1, index, block } };
-  };
-
-  const prompt: Step = {
-    ...step(0, PROMPT_TOKENS),
-    id: 0,
-    slotResets: [{ slot: 1, sampling: GREEDY, promptTokens: [], outputTokens: [] }],
-    blockTableEntries: table.map((block, index) => ({ slot: 1, index, block })),
-  };
-  // The sequence goes on in copies of its last block and of a full one, while another goes to the host.
-  const copies = [moveTo(table.length - 1, lastCopy), moveTo(5, fullCopy)];
-  const decode: Step = {
-    ...step(PROMPT_TOKENS, 1),
-    id: 1,
-    swapOuts: [{ block: table[2]!, hostBlock: 0 }],
-    copies: copies.map(({ source, target }) => ({ source, target })),
-    blockTableEntries: copies.map(({ entry }) => entry),
-  };
-  const { entry } = moveTo(2, swapped);
-  const rows: Step = {
-    ...step(PROMPT_TOKENS + 1, 4),
-    id: 2,
-    swapIns: [{ block: swapped, hostBlock: 0 }],
-    blockTableEntries: [entry],
-  };
-  return [prompt, decode, rows];
+/** Ties go to the lowest id. A token's, whatever the logits: where none is a number, nothing is sampled. */
+function argmax(logits: Float32Array): number {
+  let best = 0;
+  for (const [token, logit] of logits.entries()) if (logit > logits[best]!) best = token;
+  return best;
 }

@@ -1,5 +1,22 @@
-/** Logits of the model in numerics.ts, computed by the float64 reference; numerics.test.ts compares them. */
-export const EXPECTED_LOGITS: readonly number[] = [
+// Of the models in numericsModel.ts, computed by the float64 reference; numerics.test.ts compares them.
+
+/** The token that is drawn after PLAIN_MODEL's prompt. */
+export const EXPECTED_DRAW = 36;
+
+/** Logits of NORMED_MODEL: of its first and its fifth row. */
+export const EXPECTED_NORMED: readonly number[] = [
+  -0.90958, 9.41073, 1.4962, 2.7264, 1.7128, 5.56256, 13.22733, 6.98552, 4.15628, 7.01763, 2.25127,
+  -1.8902, 4.59523, 4.27979, -3.84888, 6.51991, 4.02021, 13.5605, 5.35137, 2.43708, -0.7224,
+  -1.80533, -6.95333, -1.55493, -6.13758, -4.82761, -0.01895, 3.02296, 2.56266, 7.68288, 6.97698,
+  9.58351, 9.17044, 8.28511, 6.29322, -4.76971, 1.26995, -12.88943, 4.60544, -11.43873, 8.93172,
+  16.8757, 2.64503, 9.06701, -0.80931, 3.78994, 4.35843, 8.18922, 6.02746, 4.29732, 17.58668,
+  -5.5714, 0.47957, 6.36145, -12.20479, -2.73117, -6.71001, -0.85137, 7.48772, 5.88728, 7.49167,
+  -0.27918, -8.93759, 5.87652, 4.48015, -7.12467, 0.48926, -5.3683, -2.96703, 14.90741, 7.01824,
+  11.1039, 8.49468, 11.69704, -5.13312, -1.80493, 2.61406, -5.81999, 1.65689, 1.78193,
+];
+
+/** Logits of PLAIN_MODEL: of the prompt's last row, the next one and the fifth. */
+export const EXPECTED_PLAIN: readonly number[] = [
   -7.26511, -6.96494, -10.67003, 3.36128, 1.76847, 2.29527, 3.47457, -3.01694, 4.9848, 4.68144,
   -5.88404, -1.33268, 6.44122, 6.24343, -0.38183, -5.90501, -9.76943, 7.74363, 3.91743, -1.92347,
   11.59488, 0.19225, 0.73079, -2.9901, 6.3647, -3.59327, 4.07361, -0.0051, -0.8362, -1.49809,

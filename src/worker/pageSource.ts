@@ -38,7 +38,7 @@ export class PageSource implements ByteSource {
         this.#reads.set(readId, resolve);
         this.#send({ type: "read", readId, offset, byteLength });
       });
-      if (!result.ok) throw readError(what, result.error);
+      if (!result.ok) throw fromWireError(result.error);
       if (result.value.byteLength === byteLength) return result.value;
       const found = result.value.byteLength;
       const message = `${what} gave ${found} bytes. The ByteSource must return exactly what is asked.`;
@@ -53,11 +53,4 @@ export class PageSource implements ByteSource {
   receive(message: ReadDone): void {
     this.#reads.get(message.readId)?.(message.result);
   }
-}
-
-/** What a user's `read` throws is a failed read and no bug of ours. */
-function readError(what: string, wire: Parameters<typeof fromWireError>[0]): QuireError {
-  const error = fromWireError(wire);
-  if (error.code !== "internal") return error;
-  return new QuireError("source-read", `${what} failed.`, {}, { cause: wire.message });
 }

@@ -1,5 +1,6 @@
 import { QuireError } from "../errors.ts";
 import type { AnswerMemory } from "../text/answerMemory.ts";
+import { checkPromptLength } from "../text/promptLength.ts";
 import type { LoadedParts } from "./loadedModel.ts";
 import type { GenerateRequest } from "./protocol.ts";
 
@@ -7,22 +8,28 @@ import type { GenerateRequest } from "./protocol.ts";
 
 /**
  * Token ids of a request's prompt. A chat's turns that were generated here become the ids that they were
- * generated as. Throws `chat-template`, `invalid-argument`.
+ * generated as. Throws `chat-template`, `context-overflow`, `invalid-argument`.
  */
 export function encodePrompt(
   { prompt, cacheSalt = "" }: GenerateRequest,
-  { tokenizer, chatTemplate }: Pick<LoadedParts, "tokenizer" | "chatTemplate">,
+  {
+    tokenizer,
+    chatTemplate,
+    maxContext,
+  }: Pick<LoadedParts, "tokenizer" | "chatTemplate" | "maxContext">,
   answers: AnswerMemory,
 ): readonly number[] {
   switch (prompt.kind) {
     case "chat":
       return chatTemplate.encode(prompt.messages, {
         addGenerationPrompt: true,
+        maxTokens: maxContext,
         recall: (text) => answers.recall(text, cacheSalt),
       });
     case "tokens":
       return prompt.tokens;
     case "text": {
+      checkPromptLength(prompt.text, maxContext, tokenizer);
       // A raw prompt is its author's own: control tokens in it are meant, as in llama.cpp and vLLM.
       const tokens = tokenizer.encode(prompt.text, { specialTokens: true });
       const { addBos, bosToken } = tokenizer;
@@ -59,10 +66,10 @@ export function checkTokenId(id: number, field: string, vocabularySize: number):
 export function roomFor(
   promptTokens: number,
   numBeams: number,
-  { plan, maxContext, blockSize }: Pick<LoadedParts, "plan" | "maxContext" | "blockSize">,
+  { numBlocks, maxContext, blockSize }: Pick<LoadedParts, "numBlocks" | "maxContext" | "blockSize">,
 ): number {
   const shared = Math.floor(promptTokens / blockSize);
-  const blocks = shared + Math.floor((plan.numBlocks - shared) / numBeams);
+  const blocks = shared + Math.floor((numBlocks - shared) / numBeams);
   const most = Math.min(maxContext, blocks * blockSize);
   return Math.max(1, most - promptTokens);
 }

@@ -6,6 +6,7 @@ import type { WaitingOrder } from "../engine/newcomers.ts";
 import type { SamplingParams } from "../engine/sampling.ts";
 import type { Stall } from "../engine/watchdog.ts";
 import { QuireError, type QuireErrorCode, type QuireErrorData } from "../errors.ts";
+import type { ChatMessage } from "../text/chatMessage.ts";
 import type { ByteSource } from "../weights/byteSource.ts";
 
 // The one definition of what crosses between page and worker. Two MessagePorts come with the
@@ -14,7 +15,7 @@ import type { ByteSource } from "../weights/byteSource.ts";
 
 export { MAX_SPECULATIVE_TOKENS } from "../engine/requestChecks.ts";
 export { MAX_BEAM_WIDTH, MAX_LOGIT_BIAS, MAX_LOGPROBS } from "../engine/sampling.ts";
-export type { AdapterSummary, ByteSource, EngineEvent, SamplingParams };
+export type { AdapterSummary, ByteSource, ChatMessage, EngineEvent, SamplingParams };
 
 /** Page and worker must come from the same build of the library. */
 export const PROTOCOL_VERSION = 3;
@@ -180,6 +181,7 @@ export interface EngineStats extends BackendInfo {
     /** Most blocks held at once so far. */
     readonly blocksPeak: number;
   };
+  /** Most sequences that run at once: the option, or fewer where memory bounds the rows of a step. */
   readonly maxSequences: number;
   /** Sequences now: in the batch, waiting for a place in it, and those of the waiting that are swapped out. */
   readonly sequences: {
@@ -197,6 +199,8 @@ export interface EngineStats extends BackendInfo {
     readonly preemptions: number;
     /** Those of the preemptions whose blocks were copied out and back instead. */
     readonly swaps: number;
+    /** GPU devices that were lost and replaced: everyone was computed again. */
+    readonly deviceLosses: number;
     /** Prompt tokens of all sequences, samples counted one by one, */
     readonly promptTokens: number;
     /** and how many of those were in the pool already. */
@@ -230,14 +234,9 @@ export type PageMessage =
 
 /** A prompt as the page knows it; the worker has the tokenizer. */
 export type PromptInput =
-  | { readonly kind: "chat"; readonly messages: readonly WireChatMessage[] }
+  | { readonly kind: "chat"; readonly messages: readonly ChatMessage[] }
   | { readonly kind: "text"; readonly text: string }
   | { readonly kind: "tokens"; readonly tokens: readonly number[] };
-
-export interface WireChatMessage {
-  readonly role: "system" | "user" | "assistant";
-  readonly content: string;
-}
 
 /** What goes to the engine as it is. */
 type EngineSettings = Omit<EngineRequest, "id" | "promptTokens" | "maxTokens" | "adapterId">;
@@ -338,13 +337,22 @@ export function toWireError(error: unknown): WireError {
       code: error.code,
       message: error.message,
       data: error.data,
-      cause: error.cause === undefined ? undefined : String(error.cause),
+      cause: error.cause === undefined ? undefined : textOf(error.cause),
       stack: error.stack,
     };
   }
   const stack = error instanceof Error ? error.stack : undefined;
-  const message = `${String(error)}. This is a bug in Quire.`;
+  const message = `${textOf(error)}. This is a bug in Quire.`;
   return { code: "internal", message, data: {}, cause: undefined, stack };
+}
+
+/** What was thrown, as a text; anything can be, also what has no way to become one. */
+function textOf(thrown: unknown): string {
+  try {
+    return String(thrown);
+  } catch {
+    return Object.prototype.toString.call(thrown);
+  }
 }
 
 /** Builds the error again on the other side. */

@@ -22,7 +22,8 @@ export class RequestText {
   readonly #promptTokens: readonly number[];
   readonly #request: GenerateRequest;
   #cachedTokens = 0;
-  #missedDeadline = false;
+  /** What the first sample to fail failed with. */
+  #failure: QuireError | undefined;
 
   constructor(tokenizer: Tokenizer, request: GenerateRequest, promptTokens: readonly number[]) {
     this.#tokenizer = tokenizer;
@@ -41,11 +42,13 @@ export class RequestText {
     // The samples after the first find its prompt in the pool: only the first says what was there before.
     if (output.index === 0) this.#cachedTokens = output.cachedTokens;
     const { delta, hitStopString } = sequence.push(output);
-    if (sequence.isFinished && delta.finish === undefined) this.#missedDeadline = true;
+    if (sequence.isFinished && delta.finish === undefined) {
+      this.#failure ??= output.finishReason === "error" ? noNumber() : this.#deadlineError();
+    }
     const { promptScores } = output;
     const promptLogprobs = promptScores && { promptLogprobs: this.#promptLogprobs(promptScores) };
     const hasEnded = this.#sequences.every(({ isFinished }) => isFinished);
-    const error = hasEnded && this.#missedDeadline ? { error: this.#deadlineError() } : undefined;
+    const error = hasEnded && this.#failure !== undefined ? { error: this.#failure } : undefined;
     const usage = hasEnded && error === undefined ? { usage: this.#usage() } : undefined;
     return { delta: { ...delta, ...promptLogprobs, ...usage }, hitStopString, hasEnded, ...error };
   }
@@ -85,4 +88,11 @@ export class RequestText {
       cachedTokens: this.#cachedTokens,
     };
   }
+}
+
+function noNumber(): QuireError {
+  return new QuireError(
+    "adapter-numerics",
+    'The model has no next token: none of its logits is a finite number. Its file may be damaged, or the GPU computes wrong. Try another file of the model, or `backend: "wasm"`.',
+  );
 }

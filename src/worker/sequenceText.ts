@@ -116,11 +116,11 @@ export class SequenceText {
     return this.#stops.push(piece);
   }
 
-  /** Undefined for a sequence that its deadline ended. */
+  /** Undefined for a sequence that its deadline or a failure ended. */
   #finish(output: SequenceOutput, stop: string | undefined): SequenceFinish | undefined {
     const { finishReason, stopToken, cumulativeLogprob } = output;
     if (stop !== undefined) return { reason: "stop", stop };
-    if (finishReason === "deadline") return undefined;
+    if (finishReason === "deadline" || finishReason === "error") return undefined;
     const score = cumulativeLogprob === undefined ? {} : { cumulativeLogprob };
     if (finishReason === "length") return { reason: "length", stop: null, ...score };
     const wasAsked = stopToken !== undefined && this.#request.stopTokenIds.includes(stopToken);

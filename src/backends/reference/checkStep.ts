@@ -1,6 +1,7 @@
 import type { Step } from "../../engine/step.ts";
 import { invariant } from "../../errors.ts";
 import type { PlanSpec } from "../ops.ts";
+import { reachableContext } from "../reachableContext.ts";
 
 /**
  * Complains of a step that `engine/step.ts` does not allow. Other back ends trust the engine and would
@@ -20,6 +21,15 @@ export function checkStep(step: Step, spec: PlanSpec): void {
   );
   for (const { slot } of slotResets) {
     invariant(slot >= 0 && slot < maxSequences, `Slot ${slot} does not exist.`);
+  }
+  const context = reachableContext(spec);
+  for (const { position } of rows) {
+    invariant(position < context, `Position ${position} is past the context of ${context}.`);
+  }
+  const tableBlocks = Math.ceil(context / spec.blockSize);
+  for (const { slot, index } of blockTableEntries) {
+    const name = `Entry ${index} of slot ${slot}`;
+    invariant(index < tableBlocks, `${name} is past a block table of ${tableBlocks}.`);
   }
   const entries = blockTableEntries.map(({ slot, index }) => `${index} of slot ${slot}`);
   checkUnique(entries, "Block-table entry");

@@ -5,6 +5,7 @@ import { roundToHalf } from "./half.ts";
 test("every f16 rounds to itself", () => {
   for (let bits = 0; bits < 2 ** 16; bits++) {
     const value = halfToNumber(bits);
+    if (Math.abs(value) === Infinity) continue;
     if (!Object.is(roundToHalf(value), value)) expect(roundToHalf(value)).toBe(value);
   }
 });
@@ -23,8 +24,9 @@ test("between two f16 the nearer one, halfway the even one", () => {
 
 test("edges", () => {
   expect(roundToHalf(65_519)).toBe(65_504);
-  expect(roundToHalf(65_520)).toBe(Infinity);
-  expect(roundToHalf(-1e30)).toBe(-Infinity);
+  expect(roundToHalf(65_520)).toBe(65_504);
+  expect(roundToHalf(-1e30)).toBe(-65_504);
+  expect(roundToHalf(-Infinity)).toBe(-65_504);
   expect(roundToHalf(2 ** -25)).toBe(0);
   expect(roundToHalf(2 ** -25 * 1.5)).toBe(2 ** -24);
   expect(roundToHalf(Number.NaN)).toBeNaN();

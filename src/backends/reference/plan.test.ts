@@ -250,6 +250,17 @@ describe("a broken step is found", () => {
     await expect(submit((step) => ({ ...step, rows: rows(step) }))).rejects.toThrow("block table");
   });
 
+  test("a position, or a block-table entry, that no sequence of the pool's size has", async () => {
+    const rows = (step: Step) => step.rows.map((row) => ({ ...row, position: row.position + 50 }));
+    await expect(submit((step) => ({ ...step, rows: rows(step) }))).rejects.toThrow(
+      "Position 64 is past the context of 64",
+    );
+    const entries = [{ slot: 0, index: 4, block: 3 }];
+    await expect(submit((step) => ({ ...step, blockTableEntries: entries }))).rejects.toThrow(
+      "Entry 4 of slot 0 is past a block table of 4",
+    );
+  });
+
   test("a block is missing or outside the pool", async () => {
     await expect(submit((step) => ({ ...step, blockTableEntries: [] }))).rejects.toThrow(
       "no block",

@@ -1,5 +1,6 @@
 import { type SamplingParams, usesPenalties } from "../../engine/sampling.ts";
 import {
+  NO_TOKEN,
   SAMPLED_TOKEN,
   type Step,
   type StepHandle,
@@ -127,6 +128,11 @@ export class ReferencePlan implements Plan {
       const state = this.#slot(slot);
       const token = sample(logits, state.sampling, state, position);
       state.sampledToken = token;
+      if (!Number.isFinite(logits[token])) {
+        tokens.push(NO_TOKEN);
+        reports.push(undefined);
+        continue;
+      }
       state.output.set(token, (state.output.get(token) ?? 0) + 1);
       tokens.push(token);
       const count = state.sampling.logprobs;

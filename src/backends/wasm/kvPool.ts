@@ -1,7 +1,7 @@
 import { QuireError } from "../../errors.ts";
 import type { KvCacheDtype, PlanSpec } from "../ops.ts";
 import type { Arena } from "./arena.ts";
-import { DIM_GROUP, MAX_HEAD_DIM, UNIT_SLOTS } from "./attentionAbi.ts";
+import { DIM_GROUP, MAX_HEAD_DIM } from "./attentionAbi.ts";
 
 /** K and V of all blocks: [layer][block][kvHead][unit], see UNIT_SLOTS. */
 export interface KvPoolLayout {
@@ -24,9 +24,19 @@ function elementBytes(dtype: KvCacheDtype): number {
   return dtype === "f16" ? 2 : 4;
 }
 
+/** Bytes of a block in one layer. */
+function layerBlockBytes({ numKvHeads, headDim, blockSize, kvCacheDtype }: KvPoolSpec): number {
+  return 2 * numKvHeads * blockSize * headDim * elementBytes(kvCacheDtype);
+}
+
+/** Bytes of the whole pool. */
+export function kvPoolBytes(spec: KvPoolSpec): number {
+  return spec.numLayers * spec.numBlocks * layerBlockBytes(spec);
+}
+
 /** Reserves the pool, one region ("kv pool") a layer. Throws `model-unsupported` for other head sizes. */
 export function layOutKvPool(spec: KvPoolSpec, arena: Arena): KvPoolLayout {
-  const { numLayers, numBlocks, numKvHeads, headDim, blockSize, kvCacheDtype } = spec;
+  const { numLayers, numBlocks, headDim } = spec;
   if (headDim % DIM_GROUP !== 0 || headDim > MAX_HEAD_DIM) {
     throw new QuireError(
       "model-unsupported",
@@ -34,10 +44,9 @@ export function layOutKvPool(spec: KvPoolSpec, arena: Arena): KvPoolLayout {
       { headDim },
     );
   }
-  const unitBytes = 2 * UNIT_SLOTS * headDim * elementBytes(kvCacheDtype);
-  const blockBytes = numKvHeads * (blockSize / UNIT_SLOTS) * unitBytes;
+  const blockBytes = layerBlockBytes(spec);
   const layers = Array.from({ length: numLayers }, () =>
     arena.reserve("kv pool", numBlocks * blockBytes),
   );
-  return { layers, numBlocks, blockBytes, byteLength: numLayers * numBlocks * blockBytes };
+  return { layers, numBlocks, blockBytes, byteLength: kvPoolBytes(spec) };
 }

@@ -16,10 +16,9 @@ export function allocateMemory(
   const pages = Math.ceil(byteLength / PAGE_BYTES);
   try {
     return new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
-  } catch (error) {
-    // RangeError: no room. TypeError: more pages than the engine has at all, as on 32-bit systems.
-    if (error instanceof RangeError || error instanceof TypeError) return undefined;
-    throw error;
+  } catch {
+    // A RangeError, a TypeError (more pages than there are at all), or Firefox's string "out of memory".
+    return undefined;
   }
 }
 

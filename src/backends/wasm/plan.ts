@@ -1,4 +1,10 @@
-import { SAMPLED_TOKEN, type Step, type StepHandle, type StepResult } from "../../engine/step.ts";
+import {
+  NO_TOKEN,
+  SAMPLED_TOKEN,
+  type Step,
+  type StepHandle,
+  type StepResult,
+} from "../../engine/step.ts";
 import { invariant, QuireError } from "../../errors.ts";
 import type { TensorInfo } from "../../weights/tensorType.ts";
 import type { Plan } from "../ops.ts";
@@ -98,7 +104,8 @@ export class WasmPlan implements Plan {
     this.#numPlaces = step.samples.length + step.scores.length;
     const result = sampler.readResults(step.samples, step.scores);
     for (const [i, { slot }] of step.samples.entries()) {
-      this.#lastTokens.set(slot, result.tokens[i]!);
+      const token = result.tokens[i]!;
+      this.#lastTokens.set(slot, token === NO_TOKEN ? 0 : token);
     }
     return result;
   }

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { Arena } from "./arena.ts";
 import { layOutKvPool } from "./kvPool.ts";
 import { PoolMoves } from "./poolMoves.ts";
@@ -7,6 +7,10 @@ const NUM_LAYERS = 3;
 const NUM_BLOCKS = 8;
 const NUM_HOST_BLOCKS = 4;
 const NONE = { swapOuts: [], swapIns: [], copies: [] };
+
+afterEach(() => {
+  vi.unstubAllGlobals();
+});
 
 /** A pool whose blocks hold words of their own, layer by layer. */
 function createPool(kvCacheDtype: "f16" | "f32", shared: boolean) {
@@ -140,5 +144,24 @@ describe("what cannot be moved", () => {
       }),
     );
     expect(moves.hostBytes).toBe(0);
+  });
+
+  it("takes whatever the browser throws for want of memory: Firefox throws a string", () => {
+    const { all, moves } = createPool("f16", false);
+    const before = all();
+    const refusing = vi.fn(function refuse() {
+      throw "out of memory";
+    });
+    vi.stubGlobal("Uint8Array", refusing);
+    const swapOuts = [{ block: 0, hostBlock: 0 }];
+    expect(() => moves.run({ ...NONE, swapOuts })).toThrow(
+      expect.objectContaining({ code: "out-of-memory", cause: "out of memory" }),
+    );
+    vi.unstubAllGlobals();
+    expect(refusing).toHaveBeenCalledOnce();
+    expect(all()).toEqual(before);
+    expect(moves.hostBytes).toBe(0);
+    moves.run({ ...NONE, swapOuts });
+    expect(moves.hostBytes).toBe(moves.blockBytes);
   });
 });

@@ -91,7 +91,6 @@ export class PoolMoves {
         ({ hostBlock }) => this.#host.get(hostBlock) ?? new Uint8Array(this.blockBytes),
       );
     } catch (cause) {
-      if (!(cause instanceof RangeError)) throw cause;
       throw new QuireError(
         "out-of-memory",
         `The browser gave no memory for ${swapOuts.length} swapped-out blocks of ${this.blockBytes} bytes beside ${this.hostBytes} bytes of others. Lower swapBytes, or set it to 0 to recompute instead.`,

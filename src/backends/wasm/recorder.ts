@@ -1,9 +1,10 @@
 import type { TensorInfo } from "../../weights/tensorType.ts";
 import type { Linear, PlanSpec } from "../ops.ts";
+import { reachableContext } from "../reachableContext.ts";
 import { LOGITS_ROW_BYTES, rowWords, SCRATCH_BYTES, sampleWords, step, TILE_ROWS } from "./abi.ts";
 import type { Arena } from "./arena.ts";
 import { ATTEND, MERGE, ROPE } from "./attentionAbi.ts";
-import { type KvPoolLayout, layOutKvPool } from "./kvPool.ts";
+import { type KvPoolLayout, kvPoolBytes, layOutKvPool } from "./kvPool.ts";
 import { EMBED, LINEAR, QUANTIZE } from "./linearAbi.ts";
 import {
   activationBytes,
@@ -21,8 +22,13 @@ import type { StepTables } from "./stepTables.ts";
 import { type PlacedMatrix, Weights } from "./weights.ts";
 import { maxItems, maxPartials, maxRowsFor, partialBytes } from "./workList.ts";
 
-/** Bytes that partial attention results may take; over long contexts it bounds the rows of a step. */
+/**
+ * What partial attention results may take, which over long contexts bounds the rows of a step: these bytes,
+ * or this share of the KV pool if that is more. A row's partials grow with the pool as its context does, so
+ * that the share leaves models of any size their rows.
+ */
 const PARTIALS_BYTES = 64 * 2 ** 20;
+const PARTIALS_POOL_SHARE = 1 / 8;
 /** Fewest tiles of a matrix that are worth a chunk. */
 const CHUNK_TILES = 4;
 /** Pieces that the hidden row of the MLP is cut into: its exponentials are worth sharing out. */
@@ -42,6 +48,7 @@ interface Source {
 
 /** Turns ops into commands over addresses: the forward pass as it will lie in the memory. */
 export class Recorder {
+  /** `maxContext` is what the pool can hold of it. */
   readonly spec: PlanSpec;
   readonly arena: Arena;
   readonly program: Program;
@@ -59,16 +66,16 @@ export class Recorder {
   #logits = { address: 0, stride: 0 }; // [maxSequences][vocabularySize padded] f32
 
   constructor(spec: PlanSpec, arena: Arena, context: BuilderContext) {
-    this.spec = spec;
+    const maxContext = reachableContext(spec);
+    this.spec = { ...spec, maxContext };
     this.arena = arena;
     this.program = new Program(arena);
     this.weights = new Weights(arena);
     this.#context = context;
-    const { maxContext, numHeads, headDim, maxSequences, blockSize, rope } = spec;
-    this.maxRows = Math.min(
-      spec.maxRows,
-      maxRowsFor(PARTIALS_BYTES, maxContext, numHeads, headDim),
-    );
+    const { numHeads, headDim, maxSequences, blockSize, rope } = spec;
+    const partialsBytes = Math.max(PARTIALS_BYTES, kvPoolBytes(spec) * PARTIALS_POOL_SHARE);
+    const mostRows = maxRowsFor(partialsBytes, maxContext, numHeads, headDim);
+    this.maxRows = Math.min(spec.maxRows, mostRows);
     this.scratches = Array.from({ length: context.threads }, () =>
       arena.reserve("scratch", SCRATCH_BYTES),
     );

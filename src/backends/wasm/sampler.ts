@@ -1,10 +1,11 @@
 import { MAX_LOGIT_BIAS, MAX_LOGPROBS } from "../../engine/sampling.ts";
-import type {
-  SlotReset,
-  StepResult,
-  StepSample,
-  StepScore,
-  TokenScore,
+import {
+  NO_TOKEN,
+  type SlotReset,
+  type StepResult,
+  type StepSample,
+  type StepScore,
+  type TokenScore,
 } from "../../engine/step.ts";
 import { invariant, QuireError } from "../../errors.ts";
 import { createSlotState, slotFlags, slotWords } from "../slotRecord.ts";
@@ -170,10 +171,15 @@ export class Sampler {
 
   /** Of the step that has just run. Counts the tokens for the penalties, so call it once. */
   readResults(samples: readonly StepSample[], scores: readonly StepScore[] = []): StepResult {
-    const tokens = samples.map((_, sample) => this.#bestToken(sample));
+    const tokens = samples.map((_, sample) => {
+      const token = this.#bestToken(sample);
+      // Where no logit is finite, the best one's is not.
+      return Number.isFinite(this.#floats[this.#logitsOf(sample) + token]) ? token : NO_TOKEN;
+    });
     const logprobs = samples.map(({ slot }, sample) => {
       const { flags, numTop } = this.#slotOf(slot);
       const token = tokens[sample]!;
+      if (token === NO_TOKEN) return undefined;
       if ((flags & slotFlags.COUNT_FLAG) !== 0) this.#words[this.#tokenStateOf(slot) + token]!++;
       if ((flags & slotFlags.LOGPROBS_FLAG) === 0) return undefined;
       const { logprob, top } = this.#readReport(sample, token, numTop);
@@ -214,9 +220,7 @@ export class Sampler {
       sum += floats[at + sumWords.SUM]! * Math.exp(floats[at + sumWords.FIRST_BEST]! - best);
     }
     const logSum = Math.log(sum);
-    const { logits, logitsStride, samples } = this.#options;
-    const logitsRow = words[(samples + place * sampleWords.BYTES) / 4 + sampleWords.LOGITS]!;
-    const row = (logits + logitsRow * logitsStride) / 4;
+    const row = this.#logitsOf(place);
     const logprob = (id: number): number => floats[row + id]! - best - logSum;
     const tops = this.#tops / 4 + place * MAX_LOGPROBS;
     // Logits of NaN have no rank; their places hold no token.
@@ -224,6 +228,13 @@ export class Sampler {
       .filter((id) => id < this.#options.vocabularySize)
       .map((id) => ({ token: id, logprob: logprob(id) }));
     return { logprob: logprob(token), rank, top };
+  }
+
+  /** Index of the first word of the logits of a sample or score. */
+  #logitsOf(place: number): number {
+    const { logits, logitsStride, samples } = this.#options;
+    const row = this.#words[(samples + place * sampleWords.BYTES) / 4 + sampleWords.LOGITS]!;
+    return (logits + row * logitsStride) / 4;
   }
 
   /** Index of the first word of the slot's token state. */

@@ -1,6 +1,7 @@
 import { QuireError, throwIfAborted } from "../../errors.ts";
 import { command, control } from "./abi.ts";
 import { instantiateKernels, type RunFunction } from "./kernelModule.ts";
+import { StallTimer } from "./stallTimer.ts";
 
 /** What a thread gets to start with. */
 export interface ThreadStart {
@@ -19,8 +20,6 @@ export const gate = { CLOSED: 0, OPEN: 1, END: 2 } as const;
 
 /** A thread that has not answered by then does not work. */
 const START_TIMEOUT_MS = 20_000;
-/** A chunk takes milliseconds: a thread that holds one this long is dead. */
-const STALL_TIMEOUT_MS = 10_000;
 const NAP_MS = 1;
 
 /** The threads of a plan, the caller's own among them. Runs programs; between them they sleep. */
@@ -87,10 +86,8 @@ export class Threads {
     Atomics.notify(words, control.EPOCH / 4);
     runShared(this.#run, words, program, numCommands, this.#scratch);
     Atomics.store(words, control.OPEN / 4, gate.CLOSED);
-    const deadline = performance.now() + STALL_TIMEOUT_MS;
-    while (Atomics.load(words, control.ACTIVE / 4) > 0) {
-      if (performance.now() > deadline) throw stalled();
-    }
+    const stall = new StallTimer();
+    while (Atomics.load(words, control.ACTIVE / 4) > 0) stall.look();
   }
 
   /** Ends the threads. Idempotent. */
@@ -115,27 +112,19 @@ export function runShared(
   scratch: number,
 ): void {
   let first = 0;
-  let deadline = 0;
+  let stall: StallTimer | undefined;
   while (true) {
     const waiting = run(program + first * command.BYTES, numCommands - first, scratch);
     if (waiting === -1) return;
-    if (waiting > 0 || deadline === 0) deadline = performance.now() + STALL_TIMEOUT_MS;
+    if (waiting > 0 || stall === undefined) stall = new StallTimer();
+    else stall.look();
     first += waiting;
     const at = (program + first * command.BYTES) / 4;
     Atomics.add(words, at + command.WAITERS, 1);
     const done = Atomics.load(words, at + command.DONE);
     if (done < words[at + command.CHUNKS]!) Atomics.wait(words, at + command.DONE, done, NAP_MS);
     Atomics.sub(words, at + command.WAITERS, 1);
-    if (performance.now() > deadline) throw stalled();
   }
-}
-
-function stalled(): QuireError {
-  return new QuireError(
-    "worker-failed",
-    `A thread of the WASM back end did not finish its part of a step within ${STALL_TIMEOUT_MS} ms: it has died or is not scheduled. Create the engine anew, with fewer threads if it happens again.`,
-    { timeoutMs: STALL_TIMEOUT_MS },
-  );
 }
 
 function startThread(port: MessagePort, start: ThreadStart, signal?: AbortSignal): Promise<void> {

@@ -12,6 +12,9 @@ const UPLOAD_WINDOW_BYTES = 16 * 2 ** 20;
 /** Bytes repacked at once: bounds the copy of weights on the way to the GPU. */
 const REPACK_BYTES = 4 * 2 ** 20;
 
+/** Largest buffer: drivers find no room for much larger pieces where they would for several of this size. */
+const MAX_WEIGHT_BUFFER_BYTES = 2 ** 30;
+
 /** All weights of a plan, in few GPU buffers. Places are reserved first, then allocated at once. */
 export class WeightArena {
   readonly #device: GPUDevice;
@@ -24,7 +27,10 @@ export class WeightArena {
 
   constructor(device: GPUDevice, limits: BufferLimits) {
     this.#device = device;
-    this.#limits = limits;
+    this.#limits = {
+      maxBindingBytes: Math.min(limits.maxBindingBytes, MAX_WEIGHT_BUFFER_BYTES),
+      maxBufferBytes: Math.min(limits.maxBufferBytes, MAX_WEIGHT_BUFFER_BYTES),
+    };
   }
 
   /** Reserves a matrix: parts of stacked tensors (see PackedMatrix). */

@@ -4,6 +4,7 @@ import { moveGrid, moveShape } from "./blockCopies.ts";
 import { type Kernel, type KernelCache, read, write } from "./kernel.ts";
 import type { KvPool, PoolWindow } from "./kvPool.ts";
 import { alignUp, BINDING_ALIGNMENT, type BufferLimits } from "./limits.ts";
+import { outOfMemory, watchMemory } from "./outOfMemory.ts";
 import type { Readback } from "./readback.ts";
 
 /** Most bytes that move at once; a single block may be larger. */
@@ -96,23 +97,51 @@ export class BlockSwaps {
   }
 
   /**
-   * Submits a step's swaps, first out, then in. Resolves when the host has what goes out; undefined if
-   * nothing does. A block that came in is in host memory no more.
+   * Submits a step's swaps, first out, then in. Resolves when the host has what goes out, and rejects with
+   * `out-of-memory` where the buffers on the way find no room; undefined if nothing moves. A block that
+   * came in is in host memory no more.
    */
   submit(swapOuts: readonly BlockSwap[], swapIns: readonly BlockSwap[]): Promise<void> | undefined {
     if (swapOuts.length + swapIns.length === 0) return undefined;
-    this.#staging ??= this.#allocate();
-    const staging = this.#staging;
-    const arrivals = this.#rounds(swapOuts).map((round) => this.#swapOut(staging, round));
-    for (const round of this.#rounds(swapIns)) this.#swapIn(staging, round);
-    return arrivals.length === 0 ? undefined : Promise.all(arrivals).then(() => {});
+    const endWatch = watchMemory(this.#options.device);
+    let hadRoom: Promise<boolean>;
+    let arrivals: Promise<void>[];
+    try {
+      this.#staging ??= this.#allocate();
+      const staging = this.#staging;
+      arrivals = this.#rounds(swapOuts).map((round) => this.#swapOut(staging, round));
+      for (const round of this.#rounds(swapIns)) this.#swapIn(staging, round);
+    } finally {
+      hadRoom = endWatch();
+    }
+    return this.#settle(hadRoom, Promise.all(arrivals), this.byteLength);
   }
 
   dispose(): void {
     for (const buffer of this.#readable) buffer.destroy();
+    this.#releaseStaging();
+    this.#hostBlocks.clear();
+  }
+
+  async #settle(
+    hadRoom: Promise<boolean>,
+    arrivals: Promise<unknown>,
+    byteLength: number,
+  ): Promise<void> {
+    arrivals.catch(() => {}); // without room they fail too, and say less
+    if (await hadRoom) {
+      await arrivals;
+      return;
+    }
+    // Of no use to later swaps either.
+    this.#releaseStaging();
+    throw outOfMemory("buffers that swapped blocks go through", byteLength);
+  }
+
+  #releaseStaging(): void {
     this.#staging?.buffer.destroy();
     this.#staging?.blocks.destroy();
-    this.#hostBlocks.clear();
+    this.#staging = undefined;
   }
 
   #rounds(swaps: readonly BlockSwap[]): (readonly BlockSwap[])[] {

@@ -8,17 +8,17 @@ import type { Dispatch } from "./dispatch.ts";
 import type { KernelCache } from "./kernel.ts";
 import { KvPool } from "./kvPool.ts";
 import type { BufferLimits } from "./limits.ts";
-import { allocateOrUndefined } from "./outOfMemory.ts";
-import { WebGpuPlan } from "./plan.ts";
+import type { LinearContext, LinearTokens } from "./linear.ts";
+import { allocate, outOfMemory, watchMemory } from "./outOfMemory.ts";
+import { type PlanParts, WebGpuPlan } from "./plan.ts";
 import { Readback } from "./readback.ts";
 import { rotationTable } from "./rotationTable.ts";
 import { Sampler } from "./sampler.ts";
+import { createSamplerBuffers, type SamplerBuffers } from "./samplerKernels.ts";
 import { StepBuffer } from "./stepBuffer.ts";
 
 /** What the ops of a plan share once memory is there. */
-export interface BuildContext {
-  readonly kernels: KernelCache;
-  readonly stepBuffer: GPUBuffer;
+export interface BuildContext extends LinearContext {
   readonly pool: KvPool;
   readonly scratch: (name: string) => GPUBuffer;
 }
@@ -30,12 +30,27 @@ export type RecordedOp = (context: BuildContext) => Promise<readonly Dispatch[]>
 export interface RecordedPass {
   readonly spec: PlanSpec;
   readonly maxRows: number;
+  readonly linearTokens: readonly LinearTokens[];
   readonly ops: readonly RecordedOp[];
   readonly arena: WeightArena;
   readonly tensors: readonly TensorInfo[];
   /** Scratch buffers by name, in bytes. */
   readonly scratchBytes: ReadonlyMap<string, number>;
 }
+
+/** All that a plan keeps in GPU memory. */
+interface PlanMemory {
+  readonly scratch: ReadonlyMap<string, GPUBuffer>;
+  readonly stepBuffer: StepBuffer;
+  readonly samplerBuffers: SamplerBuffers;
+  readonly pool: KvPool;
+}
+
+/** What runs over a plan's memory. */
+type Bound = Pick<PlanParts, "dispatches" | "swaps" | "sampler">;
+
+/** Frees something; they are called in any order, at most once. */
+type Release = () => void;
 
 /** Allocates, compiles and binds a recorded pass. Frees everything if something fails. */
 export async function buildPlan(
@@ -46,89 +61,124 @@ export async function buildPlan(
   signal: AbortSignal | undefined,
 ): Promise<Plan> {
   throwIfAborted(signal, "Loading the model");
-  const { spec, arena, maxRows } = pass;
-  const { maxContext, maxSequences, blockSize, vocabularySize } = spec;
-  const cleanUp: (() => void)[] = [];
+  const releases: Release[] = [];
+  const release = (): void => {
+    for (const free of releases) free();
+  };
   try {
-    const scratch = await allocateScratch(device, limits, pass.scratchBytes);
-    cleanUp.push(() => {
-      for (const buffer of scratch.values()) buffer.destroy();
-    });
-    cleanUp.push(() => arena.dispose());
-    await allocateWeights(device, arena);
-    const pool = await KvPool.create(device, spec, limits);
-    cleanUp.push(() => pool.dispose());
-    const stepBuffer = new StepBuffer(device, {
-      maxRows,
-      maxSequences,
-      maxContext,
-      tableBlocks: Math.ceil(maxContext / blockSize),
-    });
-    cleanUp.push(() => stepBuffer.dispose());
-    const buffer = (name: string): GPUBuffer => {
-      const found = scratch.get(name);
-      invariant(found, `There is no scratch buffer ${name}.`);
-      return found;
-    };
-    if (scratch.has("rotations")) {
-      const rotations = rotationTable(spec.rope, maxContext);
-      device.queue.writeBuffer(buffer("rotations"), 0, rotations);
-    }
-    const context = {
-      kernels,
-      stepBuffer: stepBuffer.buffer,
-      pool,
-      scratch: buffer,
-    };
+    const memory = await allocateMemory(device, limits, pass, releases);
+    throwIfAborted(signal, "Loading the model");
     const readback = new Readback(device);
-    cleanUp.push(() => readback.dispose());
-    const [copies, dispatches, swaps, sampler] = await Promise.all([
-      copyDispatches(kernels, stepBuffer.buffer, pool),
-      Promise.all(pass.ops.map((op) => op(context))),
-      BlockSwaps.create({
-        device,
-        kernels,
-        pool,
-        numLayers: spec.numLayers,
-        numHostBlocks: spec.numHostBlocks,
-        limits,
-        readback,
-      }),
-      Sampler.create({
-        device,
-        vocabularySize,
-        maxSequences,
-        logits: buffer("logits"),
-        stepBuffer: stepBuffer.buffer,
-        lastTokens: buffer("lastTokens"),
-      }),
-    ]);
-    cleanUp.push(() => sampler.dispose());
-    cleanUp.push(() => swaps.dispose());
+    releases.push(() => readback.dispose());
+    const bound = await bindWatched(device, kernels, limits, pass, memory, readback);
+    releases.push(() => bound.swaps.dispose());
     await readback.calibrate();
     throwIfAborted(signal, "Loading the model");
+    const { spec, arena, maxRows, tensors } = pass;
+    const { scratch, stepBuffer, pool } = memory;
     return new WebGpuPlan({
       device,
       arena,
       pool,
       stepBuffer,
-      sampler,
-      swaps,
+      ...bound,
       readback,
-      dispatches: [...copies, ...dispatches.flat()],
-      logits: buffer("logits"),
-      vocabularySize,
+      logits: scratch.get("logits")!,
+      vocabularySize: spec.vocabularySize,
       maxRows,
-      tensors: pass.tensors,
+      tensors,
       scratchBytes: sum([...scratch.values()].map(({ size }) => size)),
-      release: () => {
-        for (const free of cleanUp) free();
-      },
+      release,
     });
   } catch (cause) {
-    for (const free of cleanUp) free();
+    release();
     throw cause;
   }
+}
+
+/** The KV pool comes last: it alone makes do with less. */
+async function allocateMemory(
+  device: GPUDevice,
+  limits: BufferLimits,
+  { spec, arena, maxRows, scratchBytes }: RecordedPass,
+  releases: Release[],
+): Promise<PlanMemory> {
+  const { maxContext, maxSequences, blockSize } = spec;
+  const scratch = await allocateScratch(device, limits, scratchBytes);
+  releases.push(() => destroyAll(scratch.values()));
+  const capacity = { maxRows, maxSequences, maxContext };
+  const tableBlocks = Math.ceil(maxContext / blockSize);
+  const stepBuffer = await StepBuffer.create(device, { ...capacity, tableBlocks });
+  releases.push(() => stepBuffer.dispose());
+  const samplerBuffers = await createSamplerBuffers(device, spec);
+  releases.push(() => destroyAll(Object.values(samplerBuffers)));
+  await allocate(device, "weights", () => arena.allocate());
+  releases.push(() => arena.dispose());
+  const pool = await KvPool.create(device, spec, limits);
+  releases.push(() => pool.dispose());
+  return { scratch, stepBuffer, samplerBuffers, pool };
+}
+
+/** `bind`; throws `out-of-memory` if the kernels' small constant buffers find no room any more. */
+async function bindWatched(
+  device: GPUDevice,
+  kernels: KernelCache,
+  limits: BufferLimits,
+  pass: RecordedPass,
+  memory: PlanMemory,
+  readback: Readback,
+): Promise<Bound> {
+  const endWatch = watchMemory(device);
+  let hadRoom: Promise<boolean>;
+  let bound: Bound;
+  try {
+    bound = await bind(device, kernels, limits, pass, memory, readback);
+  } finally {
+    hadRoom = endWatch();
+  }
+  if (await hadRoom) return bound;
+  const { scratch, stepBuffer, samplerBuffers, pool } = memory;
+  const own = [...scratch.values(), stepBuffer.buffer, ...Object.values(samplerBuffers)];
+  const bytes = sum(own.map(({ size }) => size)) + pass.arena.byteLength + pool.byteLength;
+  throw outOfMemory("weights, KV pool, scratch and kernel constants together", bytes);
+}
+
+/** Compiles the kernels and binds them. */
+async function bind(
+  device: GPUDevice,
+  kernels: KernelCache,
+  limits: BufferLimits,
+  { spec, ops, linearTokens }: RecordedPass,
+  { scratch, stepBuffer: { buffer: stepBuffer }, samplerBuffers, pool }: PlanMemory,
+  readback: Readback,
+): Promise<Bound> {
+  const { numLayers, numHostBlocks, vocabularySize, maxSequences, maxContext } = spec;
+  const buffer = (name: string): GPUBuffer => {
+    const found = scratch.get(name);
+    invariant(found, `There is no scratch buffer ${name}.`);
+    return found;
+  };
+  if (scratch.has("rotations")) {
+    const rotations = rotationTable(spec.rope, maxContext);
+    device.queue.writeBuffer(buffer("rotations"), 0, rotations);
+  }
+  const context = { kernels, stepBuffer, linearTokens, pool, scratch: buffer };
+  const [copies, dispatches, swaps, sampler] = await Promise.all([
+    copyDispatches(kernels, stepBuffer, pool),
+    Promise.all(ops.map((op) => op(context))),
+    BlockSwaps.create({ device, kernels, pool, numLayers, numHostBlocks, limits, readback }),
+    Sampler.create({
+      device,
+      kernels,
+      vocabularySize,
+      maxSequences,
+      buffers: samplerBuffers,
+      logits: buffer("logits"),
+      stepBuffer,
+      lastTokens: buffer("lastTokens"),
+    }),
+  ]);
+  return { dispatches: [...copies, ...dispatches.flat()], swaps, sampler };
 }
 
 /** Throws `webgpu-limits` for a buffer that can't be bound. */
@@ -143,12 +193,12 @@ async function allocateScratch(
     if (bytes > limit) {
       throw new QuireError(
         "webgpu-limits",
-        `The buffer for ${name} needs ${bytes} bytes; the adapter binds at most ${limit}. Lower maxSequences or the context length.`,
+        `The buffer for ${name} needs ${bytes} bytes; the adapter binds at most ${limit}. Lower maxSequences or kvCacheBytes, or use a smaller model.`,
         { need: bytes, limit },
       );
     }
   }
-  const buffers = await allocateOrUndefined(device, () =>
+  const buffers = await allocate(device, "scratch", () =>
     names.map((label) =>
       device.createBuffer({
         label,
@@ -157,21 +207,11 @@ async function allocateScratch(
       }),
     ),
   );
-  if (!buffers) throw outOfMemory("scratch buffers", sum(scratchBytes.values()));
   return new Map(names.map((name, i) => [name, buffers[i]!]));
 }
 
-async function allocateWeights(device: GPUDevice, arena: WeightArena): Promise<void> {
-  const buffers = await allocateOrUndefined(device, () => arena.allocate());
-  if (!buffers) throw outOfMemory("weights", arena.byteLength);
-}
-
-function outOfMemory(what: string, bytes: number): QuireError {
-  return new QuireError(
-    "out-of-memory",
-    `The GPU has no room for ${bytes} bytes of ${what}. Close other pages, or use a smaller model.`,
-    { bytes },
-  );
+function destroyAll(buffers: Iterable<GPUBuffer>): void {
+  for (const buffer of buffers) buffer.destroy();
 }
 
 function sum(values: Iterable<number>): number {

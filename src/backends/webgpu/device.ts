@@ -23,7 +23,7 @@ export interface DeviceOptions {
  * No optional feature is needed or asked for.
  */
 export async function openDevice(gpu: GPU, options: DeviceOptions = {}): Promise<OpenDevice> {
-  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  const adapter = await requestAdapter(gpu);
   if (!adapter) {
     throw new QuireError(
       "webgpu-unavailable",
@@ -33,9 +33,9 @@ export async function openDevice(gpu: GPU, options: DeviceOptions = {}): Promise
   const summary = summarise(adapter);
   const { allowFallback = true } = options;
   if (summary.isFallback && !allowFallback) {
-    const words = [summary.vendor, summary.architecture, summary.description].filter(Boolean);
-    const name = words.length === 0 ? "" : ` (${words.join(" ")})`;
-    throw new QuireError("webgpu-unavailable", `WebGPU offers only a software adapter${name}.`);
+    const name = nameOf(summary);
+    const which = name === "" ? "" : ` (${name})`;
+    throw new QuireError("webgpu-unavailable", `WebGPU offers only a software adapter${which}.`);
   }
   const requiredLimits: Record<string, number> = {};
   for (const [name, wanted] of Object.entries(WANTED_LIMITS)) {
@@ -49,18 +49,38 @@ export async function openDevice(gpu: GPU, options: DeviceOptions = {}): Promise
   } catch (cause) {
     throw new QuireError(
       "webgpu-unavailable",
-      `WebGPU gave no device of the adapter "${summary.description || summary.vendor}": ${String(cause)}. Reload the page or restart the browser.`,
+      `WebGPU gave no device of the adapter "${nameOf(summary)}": ${String(cause)}. Reload the page or restart the browser.`,
       {},
       { cause },
     );
   }
 }
 
-function summarise({ info }: GPUAdapter): AdapterSummary {
-  return {
-    vendor: info.vendor,
-    architecture: info.architecture,
-    description: info.description,
-    isFallback: info.isFallbackAdapter ?? false,
-  };
+function nameOf({ vendor, architecture, description }: AdapterSummary): string {
+  return [vendor, architecture, description].filter((word) => word !== "").join(" ");
+}
+
+async function requestAdapter(gpu: GPU): Promise<GPUAdapter | null> {
+  try {
+    return await gpu.requestAdapter({ powerPreference: "high-performance" });
+  } catch (cause) {
+    throw new QuireError(
+      "webgpu-unavailable",
+      `WebGPU failed to look for an adapter: ${String(cause)}. Reload the page or restart the browser.`,
+      {},
+      { cause },
+    );
+  }
+}
+
+/** As earlier versions of WebGPU have it: `info` may be missing, and the adapter itself says that it is software. */
+interface EarlyAdapter {
+  readonly info?: Partial<GPUAdapterInfo>;
+  readonly isFallbackAdapter?: boolean;
+}
+
+function summarise({ info = {}, isFallbackAdapter = false }: EarlyAdapter): AdapterSummary {
+  const { vendor = "", architecture = "", description = "" } = info;
+  const isFallback = info.isFallbackAdapter ?? isFallbackAdapter;
+  return { vendor, architecture, description, isFallback };
 }

@@ -9,6 +9,17 @@ export interface PoolWindow {
   readonly numLayers: number;
 }
 
+/** Bytes of a block in one layer. */
+function layerBlockBytes({ numKvHeads, blockSize, headDim, kvCacheDtype }: PlanSpec): number {
+  return 2 * numKvHeads * blockSize * headDim * (kvCacheDtype === "f16" ? 2 : 4);
+}
+
+/** Most blocks that a pool can have: a layer of it is bound whole. */
+export function bindableBlocks(spec: PlanSpec, limits: BufferLimits): number {
+  const layerBytes = Math.min(limits.maxBindingBytes, limits.maxBufferBytes);
+  return Math.floor(layerBytes / layerBlockBytes(spec));
+}
+
 /**
  * K and V of all blocks: [layer][block][K|V][kvHead][slot][headDim], f16 pairs or f32. Each layer is a window
  * of a buffer, so the binding limit bounds a layer and not the pool; layers that do not fit one buffer go on
@@ -49,11 +60,8 @@ export class KvPool {
    * Throws `out-of-memory` if not even `spec.minBlocks` fit, `webgpu-limits` if a layer of those can't be bound.
    */
   static async create(device: GPUDevice, spec: PlanSpec, limits: BufferLimits): Promise<KvPool> {
-    const elementBytes = spec.kvCacheDtype === "f16" ? 2 : 4;
-    const blockBytes = 2 * spec.numKvHeads * spec.blockSize * spec.headDim * elementBytes; // in a layer
-    const bindable = Math.floor(
-      Math.min(limits.maxBindingBytes, limits.maxBufferBytes) / blockBytes,
-    );
+    const blockBytes = layerBlockBytes(spec);
+    const bindable = bindableBlocks(spec, limits);
     if (bindable < spec.minBlocks) {
       throw new QuireError(
         "webgpu-limits",

@@ -1,19 +1,13 @@
 import type { Dispatch } from "./dispatch.ts";
-import {
-  type Kernel,
-  type KernelCache,
-  type Resource,
-  type Resources,
-  read,
-  uniform,
-  write,
-} from "./kernel.ts";
+import { type KernelCache, type Resource, type Resources, read, uniform, write } from "./kernel.ts";
 import { WORKGROUP_SIZE } from "./limits.ts";
 import type { MatrixWindow, PackedMatrix } from "./packedMatrix.ts";
 import { HEADER_WORDS } from "./stepBuffer.ts";
 
-/** Rows that one thread of a linear kernel takes; a step uses the smallest that covers its rows, else the largest. */
+/** Rows that one thread of a linear kernel takes: variants that give the same bits, if the adapter is right. */
 export const LINEAR_TOKENS = [1, 2, 4, 8] as const;
+
+export type LinearTokens = (typeof LINEAR_TOKENS)[number];
 
 /** Blocks of 32 along K that share an accumulator (shaders/linear.wgsl). Part of the numeric scheme. */
 const CHUNK_BLOCKS = 8;
@@ -21,10 +15,17 @@ const CHUNK_BLOCKS = 8;
 /** Vectors of 4 weights in a block. */
 const BLOCK_VECTORS = 8;
 
+/** What the linear kernels of a plan share. */
+export interface LinearContext {
+  readonly kernels: KernelCache;
+  readonly stepBuffer: GPUBuffer;
+  /** Variants to choose from, ascending: a step uses the smallest that covers its rows, else the largest. */
+  readonly linearTokens: readonly LinearTokens[];
+}
+
 /** What a linear kernel reads and makes; see shaders/linear.wgsl. Buffers are f32. */
 export interface LinearSpec {
   readonly matrix: PackedMatrix;
-  readonly stepBuffer: GPUBuffer;
   readonly x: GPUBuffer;
   /** Rows come from the step's samples and scores, and there are as many as those. */
   readonly gather?: boolean;
@@ -63,12 +64,12 @@ export interface StreamBuffers {
 }
 
 /** One dispatch for each window of the matrix. */
-export function linearDispatches(kernels: KernelCache, spec: LinearSpec): Promise<Dispatch[]> {
-  return Promise.all(spec.matrix.windows.map((window) => windowDispatch(kernels, spec, window)));
+export function linearDispatches(context: LinearContext, spec: LinearSpec): Promise<Dispatch[]> {
+  return Promise.all(spec.matrix.windows.map((window) => windowDispatch(context, spec, window)));
 }
 
 async function windowDispatch(
-  kernels: KernelCache,
+  { kernels, stepBuffer, linearTokens }: LinearContext,
   spec: LinearSpec,
   window: MatrixWindow,
 ): Promise<Dispatch> {
@@ -82,7 +83,7 @@ async function windowDispatch(
     [output.form.toUpperCase()]: 1,
   };
   const resources: Record<number, Resource> = {
-    0: uniform(spec.stepBuffer, HEADER_WORDS * 4),
+    0: uniform(stepBuffer, HEADER_WORDS * 4),
     ...weightResources(window),
     4: read(spec.x),
     11: kernels.constants([
@@ -97,7 +98,7 @@ async function windowDispatch(
   };
   if (gather) {
     constants["GATHER"] = 1;
-    resources[1] = read(spec.stepBuffer);
+    resources[1] = read(stepBuffer);
   }
   if (spec.norm) {
     constants["NORM"] = 1;
@@ -110,22 +111,20 @@ async function windowDispatch(
   if (output.form === "add") Object.assign(resources, streamResources(output.stream));
   else resources[7] = write(output.y);
   const variants = await Promise.all(
-    LINEAR_TOKENS.map((tokens) =>
-      kernels.get("linear", { ...constants, TOKENS: tokens }, resources),
-    ),
+    linearTokens.map(async (tokens) => {
+      const kernel = await kernels.get("linear", { ...constants, TOKENS: tokens }, resources);
+      return { tokens, kernel };
+    }),
   );
-  const bindGroup = kernels.bind(variants[0]!, resources);
+  const largest = variants.at(-1)!;
+  const bindGroup = kernels.bind(largest.kernel, resources);
   return (pass, counts) => {
     const rows = gather ? counts.logits : counts.rows;
     if (rows === 0) return;
-    const index = LINEAR_TOKENS.findIndex((tokens) => tokens >= rows);
-    const variant = index < 0 ? LINEAR_TOKENS.length - 1 : index;
-    pass.setPipeline((variants[variant] as Kernel).pipeline);
+    const { tokens, kernel } = variants.find((variant) => variant.tokens >= rows) ?? largest;
+    pass.setPipeline(kernel.pipeline);
     pass.setBindGroup(0, bindGroup);
-    pass.dispatchWorkgroups(
-      Math.ceil(groups / WORKGROUP_SIZE),
-      Math.ceil(rows / LINEAR_TOKENS[variant]!),
-    );
+    pass.dispatchWorkgroups(Math.ceil(groups / WORKGROUP_SIZE), Math.ceil(rows / tokens));
   };
 }
 

@@ -1,13 +1,18 @@
 import { invariant, QuireError } from "../../errors.ts";
 import type { TensorInfo } from "../../weights/tensorType.ts";
 import type { Activation, Linear, Plan, PlanBuilder, PlanSpec } from "../ops.ts";
+import { reachableContext } from "../reachableContext.ts";
 import { WeightArena } from "./arena.ts";
+import { ATTENTION_SPAN, attentionMemory, packedHeads } from "./attentionShape.ts";
 import { type BuildContext, buildPlan, type RecordedOp } from "./buildPlan.ts";
 import { type Dispatch, dispatchThreads } from "./dispatch.ts";
 import { type KernelCache, type Resource, read, uniform, write } from "./kernel.ts";
+import { bindableBlocks } from "./kvPool.ts";
 import type { BufferLimits } from "./limits.ts";
 import {
   floatBits,
+  LINEAR_TOKENS,
+  type LinearTokens,
   linearDispatches,
   type StreamBuffers,
   streamResources,
@@ -16,16 +21,7 @@ import {
 } from "./linear.ts";
 import { isUniform, type PackedMatrix } from "./packedMatrix.ts";
 import type { Region } from "./region.ts";
-import { HEADER_WORDS, maxSplits } from "./stepBuffer.ts";
-
-/** Most bytes of partial attention states: bounds the rows of a step over long contexts. */
-const MAX_PARTIAL_BYTES = 64 * 2 ** 20;
-
-/** Most query heads that an attention thread packs. */
-const MAX_PACKED_HEADS = 7;
-
-/** Tokens that an attention thread scores at a time: SPAN of shaders/attention.wgsl. */
-const ATTENTION_SPAN = 4;
+import { HEADER_WORDS } from "./stepBuffer.ts";
 
 /** An activation, with the name of its buffer. */
 interface GpuActivation extends Activation {
@@ -38,7 +34,9 @@ interface GpuActivation extends Activation {
 export class WebGpuPlanBuilder implements PlanBuilder {
   readonly #device: GPUDevice;
   readonly #kernels: KernelCache;
+  /** `maxContext` is what the KV pool can hold of it, and a pool that comes out smaller changes nothing. */
   readonly #spec: PlanSpec;
+  readonly #linearTokens: readonly LinearTokens[];
   readonly #limits: BufferLimits;
   readonly #arena: WeightArena;
   readonly #maxRows: number;
@@ -47,9 +45,16 @@ export class WebGpuPlanBuilder implements PlanBuilder {
   readonly #tensors = new Map<string, TensorInfo>();
   readonly #matrices = new Map<string, PackedMatrix>();
 
-  constructor(device: GPUDevice, kernels: KernelCache, limits: BufferLimits, spec: PlanSpec) {
+  constructor(
+    device: GPUDevice,
+    kernels: KernelCache,
+    limits: BufferLimits,
+    spec: PlanSpec,
+    linearTokens: readonly LinearTokens[] = LINEAR_TOKENS,
+  ) {
     this.#kernels = kernels;
-    const { headDim, numHeads, maxContext, maxRows, blockSize, maxSequences, width } = spec;
+    this.#linearTokens = linearTokens;
+    const { headDim, blockSize, maxSequences, width } = spec;
     if (headDim % 4 !== 0 || headDim > 256) {
       throw new QuireError(
         "model-unsupported",
@@ -65,16 +70,14 @@ export class WebGpuPlanBuilder implements PlanBuilder {
       );
     }
     this.#device = device;
-    this.#spec = spec;
+    const numBlocks = Math.min(spec.numBlocks, bindableBlocks(spec, limits));
+    const maxContext = reachableContext({ ...spec, numBlocks });
+    this.#spec = { ...spec, maxContext };
     this.#limits = limits;
     this.#arena = new WeightArena(device, limits);
-    const partialBytes = maxSplits(maxContext) * numHeads * (headDim + 4) * 4; // a row's
-    const maxPartialBytes = Math.min(MAX_PARTIAL_BYTES, limits.maxBindingBytes);
-    this.#maxRows = Math.max(1, Math.min(maxRows, Math.floor(maxPartialBytes / partialBytes)));
-    this.#scratchBytes.set(
-      "mixed",
-      this.#maxRows * (numHeads * headDim * 4 + partialBytes), // outputs, then partials
-    );
+    const { maxRows, mixedBytes } = attentionMemory(this.#spec, limits);
+    this.#maxRows = maxRows;
+    this.#scratchBytes.set("mixed", mixedBytes);
     this.#scratchBytes.set("lastTokens", maxSequences * 4);
     this.#scratchBytes.set("blockTables", maxSequences * Math.ceil(maxContext / blockSize) * 4);
     this.#ops.push((context) => this.#updateBlockTables(context));
@@ -202,9 +205,8 @@ export class WebGpuPlanBuilder implements PlanBuilder {
     const matrix = this.#matrix([[linear.weight]]);
     const bias = this.#bias([linear]);
     this.#ops.push((context) =>
-      linearDispatches(context.kernels, {
+      linearDispatches(context, {
         matrix,
-        stepBuffer: context.stepBuffer,
         x: context.scratch(nameOf(y)),
         ...(bias ? { bias } : {}),
         output: { form: "add", stream: streamBuffers(context, next) },
@@ -220,9 +222,8 @@ export class WebGpuPlanBuilder implements PlanBuilder {
     if (canFuse) {
       const matrix = this.#matrix([[gate.weight], [up.weight]]);
       this.#ops.push((context) =>
-        linearDispatches(context.kernels, {
+        linearDispatches(context, {
           matrix,
-          stepBuffer: context.stepBuffer,
           x: context.scratch("scaled"),
           norm: this.#normInput(context, x),
           output: { form: "gate", y: context.scratch(hidden.name), stride: hidden.width },
@@ -256,9 +257,8 @@ export class WebGpuPlanBuilder implements PlanBuilder {
     const matrix = this.#matrix([[head]]);
     this.#scratchBytes.set("logits", maxSequences * vocabularySize * 4);
     this.#ops.push((context) =>
-      linearDispatches(context.kernels, {
+      linearDispatches(context, {
         matrix,
-        stepBuffer: context.stepBuffer,
         x: context.scratch("scaled"),
         gather: true,
         norm: this.#normInput(context, x),
@@ -271,6 +271,7 @@ export class WebGpuPlanBuilder implements PlanBuilder {
     const pass = {
       spec: this.#spec,
       maxRows: this.#maxRows,
+      linearTokens: this.#linearTokens,
       ops: this.#ops,
       arena: this.#arena,
       tensors: [...this.#tensors.values()],
@@ -292,9 +293,8 @@ export class WebGpuPlanBuilder implements PlanBuilder {
     const matrix = this.#matrix([linears.map(({ weight }) => weight)]);
     const bias = this.#bias(linears);
     this.#ops.push((context) =>
-      linearDispatches(context.kernels, {
+      linearDispatches(context, {
         matrix,
-        stepBuffer: context.stepBuffer,
         x: context.scratch("scaled"),
         norm: this.#normInput(context, x),
         ...(bias ? { bias } : {}),
@@ -387,11 +387,4 @@ function uniformRuns(linears: readonly Linear[]): Linear[][] {
     else runs.push([linear]);
   }
   return runs;
-}
-
-/** Query heads of a thread: a divisor of the group that shares a KV head. */
-function packedHeads(groupSize: number): number {
-  let pack = Math.min(groupSize, MAX_PACKED_HEADS);
-  while (groupSize % pack !== 0) pack--;
-  return pack;
 }

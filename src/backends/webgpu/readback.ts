@@ -4,6 +4,9 @@ const SLOW_COMPLETION_MS = 20;
 /** Milliseconds between two nudges: how late a result may be noticed. */
 const NUDGE_MS = 4;
 
+/** Devices that were measured, and whether they report completion late. */
+const areLate = new WeakMap<GPUDevice, Promise<boolean>>();
+
 /** Copies results to the CPU through a few mappable buffers that are used in turn. */
 export class Readback {
   readonly #device: GPUDevice;
@@ -17,16 +20,12 @@ export class Readback {
     this.#device = device;
   }
 
-  /** Measures how late an idle device reports completion, and nudges it from then on if that is late. */
+  /** Finds out whether the device reports completion late, once for each, and nudges it from then on if so. */
   async calibrate(): Promise<void> {
-    const latencies: number[] = [];
-    for (let i = 0; i < 3; i++) {
-      const start = performance.now();
-      this.#device.queue.submit([this.#device.createCommandEncoder().finish()]);
-      await this.#device.queue.onSubmittedWorkDone();
-      latencies.push(performance.now() - start);
-    }
-    this.#mustNudge = Math.min(...latencies) > SLOW_COMPLETION_MS;
+    const device = this.#device;
+    const isLate = areLate.get(device) ?? measureLateness(device);
+    areLate.set(device, isLate);
+    this.#mustNudge = await isLate;
   }
 
   /** Encodes the copy of [0, byteLength) of `source` after what is in the encoder. */
@@ -102,4 +101,16 @@ export class Readback {
     }
     this.#isNudging = false;
   }
+}
+
+/** True if an idle device reports completion late. */
+async function measureLateness(device: GPUDevice): Promise<boolean> {
+  const latencies: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    const start = performance.now();
+    device.queue.submit([device.createCommandEncoder().finish()]);
+    await device.queue.onSubmittedWorkDone();
+    latencies.push(performance.now() - start);
+  }
+  return Math.min(...latencies) > SLOW_COMPLETION_MS;
 }

@@ -1,20 +1,24 @@
 import { MAX_LOGIT_BIAS, MAX_LOGPROBS } from "../../engine/sampling.ts";
-import type { SlotReset, Step, StepResult, TokenScore } from "../../engine/step.ts";
-import { invariant, QuireError } from "../../errors.ts";
-import { createSlotState, slotFlags, slotWords } from "../slotRecord.ts";
-import type { SamplerBuffers, SamplerKernelName, SamplerKernels } from "./samplerKernels.ts";
 import {
-  createSamplerBuffers,
-  createSamplerKernels,
-  MAX_VOCABULARY,
-  RECORD_WORDS,
-  sampleGroups,
-} from "./samplerKernels.ts";
+  NO_TOKEN,
+  type SlotReset,
+  type Step,
+  type StepResult,
+  type TokenScore,
+} from "../../engine/step.ts";
+import { invariant } from "../../errors.ts";
+import { createSlotState, slotFlags, slotWords } from "../slotRecord.ts";
+import type { KernelCache } from "./kernel.ts";
+import type { SamplerBuffers, SamplerKernelName, SamplerKernels } from "./samplerKernels.ts";
+import { createSamplerKernels, RECORD_WORDS, sampleGroups } from "./samplerKernels.ts";
 
 export interface SamplerOptions {
   readonly device: GPUDevice;
+  readonly kernels: KernelCache;
   readonly vocabularySize: number;
   readonly maxSequences: number;
+  /** The sampler's own, which the plan frees. */
+  readonly buffers: SamplerBuffers;
   /** f32 [maxSequences][vocabularySize]: the raw logits of the step's samples, then of its scores. STORAGE. */
   readonly logits: GPUBuffer;
   /** The step as uploaded: a header of 256 bytes, then arrays. STORAGE | UNIFORM. */
@@ -37,54 +41,37 @@ interface PlaceInfo {
 export class Sampler {
   readonly #device: GPUDevice;
   readonly #options: SamplerOptions;
-  readonly #buffers: SamplerBuffers;
   readonly #kernels: SamplerKernels;
   readonly #slots: { flags: number; numTop: number }[];
   readonly #infos = new WeakMap<Step, readonly PlaceInfo[]>();
 
-  private constructor(options: SamplerOptions, buffers: SamplerBuffers, kernels: SamplerKernels) {
+  private constructor(options: SamplerOptions, kernels: SamplerKernels) {
     this.#device = options.device;
     this.#options = options;
-    this.#buffers = buffers;
     this.#kernels = kernels;
     this.#slots = Array.from({ length: options.maxSequences }, () => ({ flags: 0, numTop: 0 }));
   }
 
-  /** Allocates and compiles. Throws `webgpu-limits` for sizes that cannot be bound, `unsupported` for a vocabulary over 2^19. */
+  /** Compiles. */
   static async create(options: SamplerOptions): Promise<Sampler> {
-    const { device, vocabularySize, logits, stepBuffer, lastTokens } = options;
-    if (vocabularySize > MAX_VOCABULARY) {
-      throw new QuireError(
-        "unsupported",
-        `The vocabulary has ${vocabularySize} tokens; sampling on the GPU takes at most ${MAX_VOCABULARY}.`,
-        { vocabularySize, max: MAX_VOCABULARY },
-      );
-    }
-    const buffers = createSamplerBuffers(device, options);
-    try {
-      const inputs = { logits, stepBuffer, lastTokens };
-      const kernels = await createSamplerKernels(device, options, inputs, buffers);
-      return new Sampler(options, buffers, kernels);
-    } catch (cause) {
-      for (const buffer of Object.values(buffers)) buffer.destroy();
-      throw cause;
-    }
+    const { kernels, buffers } = options;
+    return new Sampler(options, await createSamplerKernels(kernels, options, options, buffers));
   }
 
   /** u32 ids [maxSequences] by sample, then log-probability records [maxSequences] by sample or score. COPY_SRC. */
   get results(): GPUBuffer {
-    return this.#buffers.results;
+    return this.#options.buffers.results;
   }
 
   /** Bytes of GPU memory that the sampler holds. */
   get byteLength(): number {
-    return Object.values(this.#buffers).reduce((sum, buffer) => sum + buffer.size, 0);
+    return Object.values(this.#options.buffers).reduce((sum, buffer) => sum + buffer.size, 0);
   }
 
   /** Uploads the state of slots that a step resets, before the step is submitted. Throws `invalid-argument`. */
   resetSlots(resets: readonly SlotReset[]): void {
     const { vocabularySize, maxSequences } = this.#options;
-    const { slotRecords, biases, tokenState } = this.#buffers;
+    const { slotRecords, biases, tokenState } = this.#options.buffers;
     const { queue } = this.#device;
     for (const reset of resets) {
       const { slot } = reset;
@@ -158,6 +145,7 @@ export class Sampler {
     const infos = this.#infoOf(step);
     const words = new Uint32Array(bytes);
     const floats = new Float32Array(bytes);
+    const tokens = new Int32Array(bytes, 0, step.samples.length); // NO_TOKEN is -1 here and on the GPU
     const readRecord = (place: number, numTop: number): TokenScore => {
       const record = this.#options.maxSequences + place * RECORD_WORDS;
       const top: { token: number; logprob: number }[] = [];
@@ -170,19 +158,14 @@ export class Sampler {
     };
     const numSamples = step.samples.length;
     return {
-      tokens: [...words.subarray(0, numSamples)],
+      tokens: [...tokens],
       logprobs: infos.slice(0, numSamples).map(({ wantsLogprobs, numTop }, sample) => {
-        if (!wantsLogprobs) return undefined;
+        if (!wantsLogprobs || tokens[sample] === NO_TOKEN) return undefined;
         const { logprob, top } = readRecord(sample, numTop);
         return { logprob, top };
       }),
       scores: step.scores.map(({ top }, score) => readRecord(numSamples + score, top)),
     };
-  }
-
-  /** Frees the sampler's buffers; those of the options stay. Idempotent. */
-  dispose(): void {
-    for (const buffer of Object.values(this.#buffers)) buffer.destroy();
   }
 
   /** What the step's samples, then its scores ask for, fixed at the first question: before the slots are reset again. */

@@ -1,7 +1,9 @@
 import { MAX_LOGIT_BIAS, MAX_LOGPROBS } from "../../engine/sampling.ts";
 import { QuireError } from "../../errors.ts";
 import { slotFlags, slotWords, tokenStateBits } from "../slotRecord.ts";
-import { expandShader } from "./shader.ts";
+import { type KernelCache, type Resource, read, uniform, write } from "./kernel.ts";
+import { allocate } from "./outOfMemory.ts";
+import type { ShaderConstants } from "./shader.ts";
 
 /** Threads of a workgroup of the kernels that walk the vocabulary. */
 const WORKGROUP = 64;
@@ -15,9 +17,9 @@ const GROUP_CHUNKS = 32;
 /** Words of log-probabilities in the results: the token's own, its rank, then (token, logprob) pairs. */
 export const RECORD_WORDS = 2 + 2 * MAX_LOGPROBS;
 /** Masses of so many equal best tokens still sum in 64 bits (see histogram.wgsl). */
-export const MAX_VOCABULARY = 2 ** 19;
+const MAX_VOCABULARY = 2 ** 19;
 /** Bytes of the step buffer that are bound as the uniform header. */
-export const STEP_HEADER_BYTES = 256;
+const STEP_HEADER_BYTES = 256;
 
 export interface SamplerSizes {
   readonly vocabularySize: number;
@@ -89,6 +91,7 @@ const kernelBindings = {
     ["results", "write"],
     ["lastTokens", "write"],
     ["tokenState", "write"],
+    ["logits", "read"],
   ],
   logSum: [
     ["logits", "read"],
@@ -125,9 +128,103 @@ export function sampleGroups(numSamples: number): number {
   return Math.ceil(numSamples / SAMPLE_WORKGROUP);
 }
 
-/** WGSL of one kernel. */
-function samplerShader(name: SamplerKernelName, sizes: SamplerSizes): string {
-  return expandShader(`sample/${name}.wgsl`, {
+/**
+ * Allocates the sampler's buffers, zeroed. Throws `out-of-memory`, `webgpu-limits` where one cannot be bound
+ * whole, and `unsupported` for a vocabulary over 2^19.
+ */
+export async function createSamplerBuffers(
+  device: GPUDevice,
+  sizes: SamplerSizes,
+): Promise<SamplerBuffers> {
+  const { maxSequences, vocabularySize } = sizes;
+  if (vocabularySize > MAX_VOCABULARY) {
+    throw new QuireError(
+      "unsupported",
+      `The vocabulary has ${vocabularySize} tokens; sampling on the GPU takes at most ${MAX_VOCABULARY}.`,
+      { vocabularySize, max: MAX_VOCABULARY },
+    );
+  }
+  const chunks = numChunks(sizes);
+  const words: Readonly<Record<keyof SamplerBuffers, number>> = {
+    slotRecords: slotWords.SLOT_WORDS,
+    tokenState: vocabularySize,
+    biases: 2 * MAX_LOGIT_BIAS,
+    scaled: vocabularySize,
+    chunkBest: 2 * chunks,
+    selections: 8,
+    bins: 2 * 256,
+    chunkSums: 4 * chunks,
+    groupBest: 2 * Math.ceil(chunks / GROUP_CHUNKS),
+    results: 1 + RECORD_WORDS,
+  };
+  const names = Object.keys(words) as (keyof SamplerBuffers)[];
+  const sizeOf = (name: keyof SamplerBuffers): number => 4 * words[name] * maxSequences;
+  const size = Math.max(...names.map(sizeOf));
+  const limit = Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize);
+  if (size > limit) {
+    throw new QuireError(
+      "webgpu-limits",
+      `Sampling ${maxSequences} sequences over ${vocabularySize} tokens needs a buffer of ${size} bytes; ` +
+        `the device binds ${limit}. Lower maxSequences.`,
+      { size, limit, maxSequences, vocabularySize },
+    );
+  }
+  const { STORAGE, COPY_DST, COPY_SRC } = GPUBufferUsage;
+  const usage = STORAGE | COPY_DST | COPY_SRC;
+  const buffers = await allocate(device, "sampling state", () =>
+    names.map((name) =>
+      device.createBuffer({ label: `sampler.${name}`, size: sizeOf(name), usage }),
+    ),
+  );
+  return Object.fromEntries(names.map((name, i) => [name, buffers[i]!])) as Record<
+    keyof SamplerBuffers,
+    GPUBuffer
+  >;
+}
+
+/** Compiles all kernels at once and binds them for good. */
+export async function createSamplerKernels(
+  kernels: KernelCache,
+  sizes: SamplerSizes,
+  inputs: SamplerInputs,
+  buffers: SamplerBuffers,
+): Promise<SamplerKernels> {
+  const named = await Promise.all(
+    samplerKernelNames.map(async (name) => {
+      const kernel = await createSamplerKernel(kernels, name, sizes, inputs, buffers);
+      return [name, kernel] as const;
+    }),
+  );
+  return Object.fromEntries(named) as Record<SamplerKernelName, SamplerKernel>;
+}
+
+/** Compiles one kernel and binds it. */
+export async function createSamplerKernel(
+  kernels: KernelCache,
+  name: SamplerKernelName,
+  sizes: SamplerSizes,
+  inputs: SamplerInputs,
+  buffers: SamplerBuffers,
+): Promise<SamplerKernel> {
+  const all = { ...buffers, ...inputs };
+  const resources: Record<number, Resource> = {
+    0: uniform(inputs.stepBuffer, STEP_HEADER_BYTES),
+    1: read(inputs.stepBuffer),
+    2: read(buffers.slotRecords),
+  };
+  for (const [i, [buffer, access]] of kernelBindings[name].entries()) {
+    resources[3 + i] = access === "read" ? read(all[buffer]) : write(all[buffer]);
+  }
+  const kernel = await kernels.get(`sample/${name}`, samplerConstants(sizes), resources);
+  return {
+    pipeline: kernel.pipeline,
+    bindGroup: kernels.bind(kernel, resources),
+    groups: groupsOf(name, sizes),
+  };
+}
+
+function samplerConstants(sizes: SamplerSizes): ShaderConstants {
+  return {
     VOCABULARY: sizes.vocabularySize,
     MAX_SEQUENCES: sizes.maxSequences,
     NUM_CHUNKS: numChunks(sizes),
@@ -141,122 +238,5 @@ function samplerShader(name: SamplerKernelName, sizes: SamplerSizes): string {
     ...slotWords,
     ...slotFlags,
     ...tokenStateBits,
-  });
-}
-
-/** Allocates the sampler's buffers, zeroed. Throws `webgpu-limits` where one cannot be bound whole. */
-export function createSamplerBuffers(device: GPUDevice, sizes: SamplerSizes): SamplerBuffers {
-  const { maxSequences, vocabularySize } = sizes;
-  const chunks = numChunks(sizes);
-  const limit = Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize);
-  const buffer = (name: string, wordsPerSequence: number, usage = 0): GPUBuffer => {
-    const size = 4 * wordsPerSequence * maxSequences;
-    if (size > limit) {
-      throw new QuireError(
-        "webgpu-limits",
-        `Sampling ${maxSequences} sequences over ${vocabularySize} tokens needs a buffer of ${size} bytes; ` +
-          `the device binds ${limit}. Lower maxSequences.`,
-        { size, limit, maxSequences, vocabularySize },
-      );
-    }
-    return device.createBuffer({
-      label: `sampler.${name}`,
-      size,
-      usage: GPUBufferUsage.STORAGE | usage,
-    });
   };
-  return {
-    slotRecords: buffer("slotRecords", slotWords.SLOT_WORDS, GPUBufferUsage.COPY_DST),
-    tokenState: buffer("tokenState", vocabularySize, GPUBufferUsage.COPY_DST),
-    biases: buffer("biases", 2 * MAX_LOGIT_BIAS, GPUBufferUsage.COPY_DST),
-    scaled: buffer("scaled", vocabularySize),
-    chunkBest: buffer("chunkBest", 2 * chunks),
-    selections: buffer("selections", 8, GPUBufferUsage.COPY_SRC), // its test reads it
-    bins: buffer("bins", 2 * 256),
-    chunkSums: buffer("chunkSums", 4 * chunks),
-    groupBest: buffer("groupBest", 2 * Math.ceil(chunks / GROUP_CHUNKS)),
-    results: buffer("results", 1 + RECORD_WORDS, GPUBufferUsage.COPY_SRC),
-  };
-}
-
-/** Compiles all kernels at once and binds them for good. */
-export async function createSamplerKernels(
-  device: GPUDevice,
-  sizes: SamplerSizes,
-  inputs: SamplerInputs,
-  buffers: SamplerBuffers,
-): Promise<SamplerKernels> {
-  const kernels = await Promise.all(
-    samplerKernelNames.map(async (name) => {
-      const kernel = await createSamplerKernel(device, name, sizes, inputs, buffers);
-      return [name, kernel] as const;
-    }),
-  );
-  return Object.fromEntries(kernels) as Record<SamplerKernelName, SamplerKernel>;
-}
-
-/** Compiles one kernel and binds it. */
-export async function createSamplerKernel(
-  device: GPUDevice,
-  name: SamplerKernelName,
-  sizes: SamplerSizes,
-  inputs: SamplerInputs,
-  buffers: SamplerBuffers,
-): Promise<SamplerKernel> {
-  const layout = createLayout(device, name);
-  return {
-    pipeline: await createPipeline(device, name, layout, samplerShader(name, sizes)),
-    bindGroup: createBindGroup(device, name, layout, inputs, buffers),
-    groups: groupsOf(name, sizes),
-  };
-}
-
-function createLayout(device: GPUDevice, name: SamplerKernelName): GPUBindGroupLayout {
-  const types: GPUBufferBindingType[] = ["uniform", "read-only-storage", "read-only-storage"];
-  for (const [, access] of kernelBindings[name]) {
-    types.push(access === "read" ? "read-only-storage" : "storage");
-  }
-  return device.createBindGroupLayout({
-    label: `sampler.${name}`,
-    entries: types.map((type, binding) => ({
-      binding,
-      visibility: GPUShaderStage.COMPUTE,
-      buffer: { type },
-    })),
-  });
-}
-
-function createBindGroup(
-  device: GPUDevice,
-  name: SamplerKernelName,
-  layout: GPUBindGroupLayout,
-  inputs: SamplerInputs,
-  buffers: SamplerBuffers,
-): GPUBindGroup {
-  const all = { ...buffers, ...inputs };
-  const resources: GPUBufferBinding[] = [
-    { buffer: inputs.stepBuffer, offset: 0, size: STEP_HEADER_BYTES },
-    { buffer: inputs.stepBuffer },
-    { buffer: buffers.slotRecords },
-    ...kernelBindings[name].map(([buffer]) => ({ buffer: all[buffer] })),
-  ];
-  return device.createBindGroup({
-    label: `sampler.${name}`,
-    layout,
-    entries: resources.map((resource, binding) => ({ binding, resource })),
-  });
-}
-
-function createPipeline(
-  device: GPUDevice,
-  name: SamplerKernelName,
-  layout: GPUBindGroupLayout,
-  code: string,
-): Promise<GPUComputePipeline> {
-  const label = `sampler.${name}`;
-  return device.createComputePipelineAsync({
-    label,
-    layout: device.createPipelineLayout({ label, bindGroupLayouts: [layout] }),
-    compute: { module: device.createShaderModule({ label, code }), entryPoint: "main" },
-  });
 }

@@ -1,5 +1,6 @@
 import type { Step, StepRow } from "../../engine/step.ts";
 import { invariant } from "../../errors.ts";
+import { allocate } from "./outOfMemory.ts";
 
 /** Tokens of a KV range that one attention work item covers. Ranges start at multiples of it. */
 export const KV_SPLIT = 256;
@@ -46,19 +47,27 @@ export class StepBuffer {
   readonly #capacity: StepCapacity;
   readonly #words: Uint32Array<ArrayBuffer>;
 
-  constructor(device: GPUDevice, capacity: StepCapacity) {
-    const { maxRows, maxSequences, maxContext, tableBlocks } = capacity;
+  private constructor(device: GPUDevice, capacity: StepCapacity, buffer: GPUBuffer) {
     this.#device = device;
     this.#capacity = capacity;
+    this.#words = new Uint32Array(buffer.size / 4);
+    this.buffer = buffer;
+  }
+
+  /** Throws `out-of-memory`. */
+  static async create(device: GPUDevice, capacity: StepCapacity): Promise<StepBuffer> {
+    const { maxRows, maxSequences, maxContext, tableBlocks } = capacity;
     const items = maxRows * maxSplits(maxContext);
     const numWords =
       HEADER_WORDS + maxRows * 8 + items * 4 + maxSequences * (4 + tableBlocks * 2 + 2);
-    this.#words = new Uint32Array(numWords);
-    this.buffer = device.createBuffer({
-      label: "step",
-      size: numWords * 4,
-      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
-    });
+    const [buffer] = await allocate(device, "step uploads", () => [
+      device.createBuffer({
+        label: "step",
+        size: numWords * 4,
+        usage: GPUBufferUsage.STORAGE | GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+      }),
+    ]);
+    return new StepBuffer(device, capacity, buffer!);
   }
 
   /** Uploads a step in one write. */
