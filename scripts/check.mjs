@@ -13,7 +13,7 @@ import { findForbidden, gzipBytes, isText } from "./lib/textRules.mjs";
 import { totalsLine } from "./lib/totals.mjs";
 
 /** Largest size of what a page loads, gzipped. Raise it only with a reason. */
-const BUDGET_BYTES = { "dist/index.js": 150_000, "dist/global.js": 150_000 };
+const BUDGET_BYTES = { "dist/index.js": 155_000, "dist/global.js": 155_000 };
 
 /**
  * A check resolves to what it found wrong: nothing = passed.

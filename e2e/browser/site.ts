@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import type { Browser, Page } from "playwright";
 import { ensureBrowser, launchBrowser } from "../../scripts/lib/browsers.mjs";
 import { type ServerOptions, startServer } from "../../scripts/lib/server.mjs";
+import { beforeEnd } from "../../scripts/lib/signals.mjs";
 
 /** A folder of files, served on this machine. */
 export interface Site {
@@ -28,9 +29,12 @@ export async function openSite(
     writeFileSync(join(folder, path), content);
   }
   const server = await startServer({ ...options, folders: { "/": folder, ...options.folders } });
+  const remove = (): void => rmSync(folder, { recursive: true, force: true });
+  const forget = beforeEnd(remove);
   const close = async (): Promise<void> => {
     await server.close();
-    rmSync(folder, { recursive: true, force: true });
+    forget();
+    remove();
   };
   return { url: server.url, folder, close };
 }

@@ -249,6 +249,33 @@ function describeShape(shape: Shape, backend: () => Backend): void {
     expect(plan.memory.swapped).toBe(0);
   });
 
+  test("host blocks that are released hold nothing; what is on its way to one is dropped", async () => {
+    const tail = randomTokens(1);
+    const expected = await alone(tail);
+    const { blockBytes } = plan;
+    const busy = { slot: 4, blocks: [26], isSampled: true };
+    await driver.run([{ slot: 0, tokens: prompt, start: 0, blocks: [5, 6, 7] }]);
+    const swapOuts = [5, 6, 7].map((block, i) => ({ block, hostBlock: i }));
+    const unused = [8, 9].map((block, i) => ({ block, hostBlock: 3 + i }));
+    const leaving = driver.submit([{ ...busy, tokens: [1], start: 0 }], {
+      swapOuts: [...swapOuts, ...unused],
+    });
+    // The second was never given anything.
+    const later = driver.submit([{ ...busy, tokens: [2], start: 1 }], { hostReleases: [4, 11] });
+    await Promise.all([leaving.result, later.result]);
+    expect(plan.memory.swapped).toBe(4 * blockBytes);
+
+    const swapIns = [1, 2, 3].map((block, i) => ({ block, hostBlock: i }));
+    const start = prompt.length;
+    const back = { slot: 0, tokens: tail, start, blocks: [1, 2, 3], isSampled: true };
+    const { logits } = await driver.run([{ ...back, reset: GREEDY }], {
+      hostReleases: [3],
+      swapIns,
+    });
+    expect(logits).toEqual([expected[1]]);
+    expect(plan.memory.swapped).toBe(0);
+  });
+
   test("whole tables move at once, and other steps do not wait for them", async () => {
     const tails = [randomTokens(2), randomTokens(2), randomTokens(2), randomTokens(2)];
     const expected: Uint32Array[][] = [];

@@ -65,11 +65,12 @@ export async function walkPool(options: WalkOptions): Promise<void> {
   const references = new Array<number>(NUM_WALK_BLOCKS).fill(0);
   references[filler] = 1;
   const hostInUse = new Set<number>();
-  const counts = { forks: 0, copies: 0, swapOuts: 0, swapIns: 0, drafts: 0, ends: 0 };
+  const counts = { forks: 0, copies: 0, swapOuts: 0, swapIns: 0, releases: 0, drafts: 0, ends: 0 };
 
   for (let step = 0; step < NUM_STEPS; step++) {
     const swapOuts: BlockSwap[] = [];
     const swapIns: BlockSwap[] = [];
+    const hostReleases: number[] = [];
     const copies: BlockCopy[] = [];
     const atEnd: (() => void)[] = []; // what becomes free with this step is not taken in it
     const release = (block: number) => references[block]!--;
@@ -113,6 +114,15 @@ export async function walkPool(options: WalkOptions): Promise<void> {
     for (const walker of walkers) {
       const { table, state } = walker;
       if (state !== "swapped" || justSwapped.has(table[0]!) || !chance(40)) continue;
+      if (chance(30)) {
+        // It has ended, and nobody needs what the host has of it.
+        hostReleases.push(...table);
+        atEnd.push(() => {
+          for (const hostBlock of table) hostInUse.delete(hostBlock);
+        });
+        Object.assign(walker, { state: "absent", table: [], numComputed: 0 });
+        continue;
+      }
       if (references.filter((count) => count === 0).length < table.length) continue;
       walker.table = table.map((hostBlock) => {
         const block = takeBlock()!;
@@ -175,7 +185,8 @@ export async function walkPool(options: WalkOptions): Promise<void> {
     counts.copies += copies.length;
     counts.swapOuts += swapOuts.length;
     counts.swapIns += swapIns.length;
-    const { logits } = await driver.run(rows, { swapOuts, swapIns, copies });
+    counts.releases += hostReleases.length;
+    const { logits } = await driver.run(rows, { hostReleases, swapOuts, swapIns, copies });
     for (const [i, { walker, position }] of sampled.entries()) {
       const wanted = walker.expected[position - prefix.length];
       expect(logits[i], `step ${step}, slot ${walker.slot}, ${position}`).toEqual(wanted);

@@ -54,13 +54,28 @@ export const MUTANTS = {
     ["nobody passes a preempted sequence", "if (sequence.isPaused) return;", ""],
     [
       "a sequence that has aged is not preempted for a later one",
-      " && comesBefore(first, sequence),",
-      ",",
+      "sequence.priority > first.priority && comesBefore(first, sequence);",
+      "sequence.priority > first.priority;",
     ],
     [
       "nobody is preempted for what would lack blocks even then",
-      "if (needed > pool.numFree + most) return;",
+      "if (!hasBlocks(staying, pool.numFree + most)) return;",
       "",
+    ],
+    [
+      "nobody is preempted for what those who stay leave no blocks for",
+      "if (!hasBlocks(staying, pool.numFree + most)) return;",
+      "if (!hasBlocks([], pool.numFree + most)) return;",
+    ],
+    [
+      "rows of prompts that are under way are few where they attend to many",
+      "const depth = Math.max(0, ...prompts.map(({ numComputedTokens }) => numComputedTokens));",
+      "const depth = 0;",
+    ],
+    [
+      "rows of newcomers are few where they attend to many",
+      "rowsLeft(sequence.numComputedTokens)",
+      "rowsLeft(0)",
     ],
     [
       "nobody is preempted for what would lack slots even then",
@@ -69,7 +84,7 @@ export const MUTANTS = {
     ],
     [
       "no more is preempted for a priority than it needs",
-      "if (hasBlocks && numForksOf(first) < this.residents.numFreeSlots) return;",
+      "if (hasSlots && hasBlocks(running, pool.numFree)) return;",
       "",
     ],
     [
@@ -79,7 +94,7 @@ export const MUTANTS = {
     ],
     [
       "newcomers share rows max-min fairly",
-      "const most = Math.min(numRows, Math.max(share, planned.get(sequence) ?? 0));",
+      "const most = Math.max(share, planned.get(sequence) ?? 0);",
       "const most = share;",
     ],
     [
@@ -89,8 +104,8 @@ export const MUTANTS = {
     ],
     [
       "admission leaves blocks for those who run",
-      "return running.size === 0 ? 0 : this.#admission",
-      "return running.size >= 0 ? 0 : this.#admission",
+      "return this.#admission.reserveBlocks(running);",
+      "return running === undefined ? 1 : 0;",
     ],
     [
       "drafts take only spare logits",
@@ -162,19 +177,9 @@ export const MUTANTS = {
   ],
   "kvCache.ts": [
     [
-      "hits that nobody holds count as taken",
-      "const numNeeded = numBlocks - hits.length + this.#countFree(hits);",
-      "const numNeeded = numBlocks - hits.length;",
-    ],
-    [
       "the source of a partial hit is held",
       "if (copied !== undefined) this.#pool.retain(copied.block);",
       "",
-    ],
-    [
-      "the last token is computed, whatever is cached",
-      "return Math.floor(sequence.firstNeededRow / this.#blockSize);",
-      "return Math.ceil((sequence.firstNeededRow + 1) / this.#blockSize);",
     ],
     [
       "only known tokens are cached",
@@ -188,8 +193,8 @@ export const MUTANTS = {
     ],
     [
       "swapping in needs its blocks, the reserve beside",
-      "if (numNew + this.#countFree(hits) > this.#pool.numFree - reserveBlocks) return undefined;",
-      "if (numNew > this.#pool.numFree) return undefined;",
+      "if (this.#hits.blocksNeeded(sequence) > this.#pool.numFree - reserveBlocks) return undefined;",
+      "if (numBlocks - this.#hits.find(sequence).length > this.#pool.numFree) return undefined;",
     ],
     [
       "rejected drafts give their blocks back",
@@ -236,13 +241,13 @@ export const MUTANTS = {
   "outcomes.ts": [
     [
       "void samples are not delivered",
-      "      if (sequence.epoch !== epoch) continue;\n      const { beams }",
-      "      const { beams }",
+      "      if (sequence.epoch !== epoch) continue;\n      const request",
+      "      const request",
     ],
     [
       "a draft counts only if it is what was sampled",
-      "if (i > start && draft !== sequence.tokens.at(-1)) break;",
-      "",
+      "if (i > start && (draft !== sequence.tokens.at(-1) || token === NO_TOKEN)) break;",
+      "if (i > start && token === NO_TOKEN) break;",
     ],
     ["nothing comes after a stop", "i < end && finishReason === undefined; i++", "i < end; i++"],
     [
@@ -287,6 +292,7 @@ export const MUTANTS = {
     ],
   ],
   "hostBlocks.ts": [
+    ["what nobody will swap in is given up", "      this.#released.add(block);\n", ""],
     [
       "no host block goes out and in in one step",
       "const end = this.#free.length - numFresh;",
@@ -331,6 +337,11 @@ export const MUTANTS = {
     ],
   ],
   "prefixCache.ts": [
+    [
+      "what was evicted is found no more",
+      "while (count > maxBlocks || (node !== undefined && !isIn(node))) {",
+      "while (count > maxBlocks) {",
+    ],
     ["kept prefixes are evicted last", "if (node.numPins > 0) return BLOCK_RANK.kept;", ""],
     [
       "superseded prefixes are evicted first",
@@ -344,24 +355,74 @@ export const MUTANTS = {
     ],
   ],
   "retention.ts": [
+    ["what is in use is not shortened", "&& !this.#isInUse(pin)", ""],
     ["kept prefixes lapse", "if (pin.dueAt > now) return;", "if (pin.dueAt !== now + 1e9) return;"],
   ],
   "deadlines.ts": [
     [
       "a deadline is met in the first step after it",
-      "if (first.queueKey > nowMs) break;",
-      "if (first.queueKey >= nowMs - 100) break;",
+      "while (this.nextMs <= nowMs) {",
+      "while (this.nextMs < nowMs - 100) {",
+    ],
+  ],
+  "stepsInFlight.ts": [
+    [
+      "nobody waits for a back end that was replaced",
+      "    this.#steps = [];\n    this.#release();",
+      "    this.#steps = [];",
+    ],
+    [
+      "deadlines and stalls are looked after while the back end is silent",
+      "cancel = this.#setTimer?.(this.#release, ms);",
+      "",
+    ],
+  ],
+  "watchdog.ts": [
+    [
+      "a machine that slept is forgiven",
+      "if (now - this.#lastTurnMs > 2 * this.turnMs) this.#awakeSinceMs = now;",
+      "",
+    ],
+  ],
+  "stepBudget.ts": [
+    [
+      "what a slow step says ends with the next",
+      "const isCheap = MAX_SURPRISE * ms < this.msOf(load);",
+      "const isCheap = false;",
+    ],
+    [
+      "small steps that were slow are forgotten when a large one shows it",
+      "if (small && small.work < large.work && small.ms > large.ms) this.#small = undefined;",
+      "",
+    ],
+    [
+      "the floor's rows take a second at most",
+      "Math.min(MIN_PREFILL_ROWS - promptRows, this.#rowsAtFloor(used, depth))",
+      "MIN_PREFILL_ROWS - promptRows",
+    ],
+    ["rows are never free", "Math.max(slope, MIN_ROWS_SHARE * most)", "Math.max(slope, 0)"],
+  ],
+  "prefixHits.ts": [
+    [
+      "hits that nobody holds count as taken",
+      "return Math.ceil(sequence.numTokens / this.#blockSize) - this.#numHeld(sequence);",
+      "return Math.ceil(sequence.numTokens / this.#blockSize) - this.find(sequence).length;",
+    ],
+    [
+      "the last token is computed, whatever is cached",
+      "return Math.floor(firstNeededRow / this.#blockSize);",
+      "return Math.ceil((firstNeededRow + 1) / this.#blockSize);",
     ],
   ],
   "engine.ts": [
     [
       "no step is submitted beside void ones",
-      "if (canGoOn) await Promise.allSettled(this.#inFlight.map(({ result }) => result));",
-      "",
+      "while (!(await this.#inFlight.settle(this.#msToTurn()))) {",
+      "while (call === undefined) {",
     ],
     [
       "steps in flight are void with the device",
-      '    this.#inFlight = [];\n    this.#scheduler.preemptAll("device");',
+      '    this.#inFlight.clear();\n    this.#scheduler.preemptAll("device");',
       '    this.#scheduler.preemptAll("device");',
     ],
   ],

@@ -57,7 +57,7 @@ export class BlockPool {
     return this.numBlocks - this.#free.total;
   }
 
-  /** Largest `numUsed` so far. */
+  /** Largest `numUsed` that was noted. */
   get peakUsed(): number {
     return this.#peakUsed;
   }
@@ -79,7 +79,6 @@ export class BlockPool {
     this.#free.remove(block);
     if (this.#contents.rank(block) !== BLOCK_RANK.empty) this.#contents.evict(block);
     this.#refCounts[block] = 1;
-    this.#notePeak();
     return block;
   }
 
@@ -87,7 +86,6 @@ export class BlockPool {
   retain(block: number): void {
     if (this.#refCounts[block] === 0) this.#free.remove(block);
     this.#refCounts[block]! += 1;
-    this.#notePeak();
   }
 
   /**
@@ -114,6 +112,11 @@ export class BlockPool {
   reset(): void {
     invariant(this.numUsed === 0, "The KV block pool is reset while blocks are held.");
     this.#free.reset();
+  }
+
+  /** A step is complete: the blocks that are held now are in use while it runs. */
+  notePeak(): void {
+    this.#peakUsed = Math.max(this.#peakUsed, this.numUsed);
   }
 
   /** Free blocks in the order in which they will be reused. O(numFree): for tests and views. */
@@ -155,9 +158,5 @@ export class BlockPool {
     const rank = this.#contents.rank(block);
     if (rank === BLOCK_RANK.empty) this.#free.pushFront(rank, block);
     else this.#free.pushBack(rank, block);
-  }
-
-  #notePeak(): void {
-    if (this.numUsed > this.#peakUsed) this.#peakUsed = this.numUsed;
   }
 }

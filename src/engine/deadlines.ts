@@ -8,25 +8,45 @@ interface Deadline {
   heapIndex: number;
 }
 
-/** Requests that must end by a certain time, the earliest first. Adding and taking cost O(log n). */
+/** Requests that must end by a certain time, the earliest first. Every operation costs O(log n). */
 export class Deadlines {
   readonly #queue = new WaitingQueue<Deadline>();
+  readonly #ofRequest = new Map<Request, Deadline>();
+
+  get size(): number {
+    return this.#queue.size;
+  }
+
+  /** When the next one's time comes; Infinity if there is none. */
+  get nextMs(): number {
+    return this.#queue.first?.queueKey ?? Number.POSITIVE_INFINITY;
+  }
 
   /** A request without a deadline is not noted. */
   add(request: Request): void {
     const { deadlineAtMs: queueKey, sequences } = request;
     if (queueKey === Number.POSITIVE_INFINITY) return;
     const { arrival } = sequences[0]!;
-    this.#queue.push({ request, queueKey, arrival, heapIndex: NOT_QUEUED });
+    const deadline = { request, queueKey, arrival, heapIndex: NOT_QUEUED };
+    this.#queue.push(deadline);
+    this.#ofRequest.set(request, deadline);
   }
 
-  /** Those whose time has come, ended ones among them; each is given once. */
+  /** The request has ended, or had no deadline. */
+  remove(request: Request): void {
+    const deadline = this.#ofRequest.get(request);
+    if (deadline === undefined) return;
+    this.#queue.remove(deadline);
+    this.#ofRequest.delete(request);
+  }
+
+  /** Those whose time has come; each is given once. */
   takeLate(nowMs: number): Request[] {
     const late: Request[] = [];
-    for (let first = this.#queue.first; first !== undefined; first = this.#queue.first) {
-      if (first.queueKey > nowMs) break;
-      this.#queue.remove(first);
-      late.push(first.request);
+    while (this.nextMs <= nowMs) {
+      const { request } = this.#queue.first!;
+      this.remove(request);
+      late.push(request);
     }
     return late;
   }

@@ -67,7 +67,7 @@ describe("Engine: steps in flight", () => {
   it("waste no row at maxTokens: rows are prompt + maxTokens - 1", async () => {
     const world = await createDeep();
     await world.run();
-    expect(world.engine.stats()).toMatchObject({ rows: 5 + 199, steps: 200 });
+    expect(world.engine.stats()).toMatchObject({ rows: 5 + 199, steps: 1 + 200 });
     for (const maxTokens of [1, 2, 3, 4]) {
       const { rows } = world.engine.stats();
       world.add(maxTokens, tokens(6, 10 * maxTokens), { maxTokens });

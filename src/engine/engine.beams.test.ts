@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { BeamSearchParams } from "./engineRequest.ts";
 import { GREEDY } from "./sampling.ts";
+import { FIRST_ROWS } from "./stepBudget.ts";
 import { EngineWorld, tokens, withSeed } from "./testing/engineWorld.ts";
 import { layer1Of, tokenLogprobs, VOCABULARY_SIZE } from "./testing/pagedExecutor.ts";
 
@@ -55,9 +56,23 @@ describe("Engine: beam search", () => {
     world.add("a", tokens(10), { ...beams(4), maxTokens: 9 });
     await world.run();
     expect(world.executor.steps.map(({ rows }) => rows.length)).toEqual([
-      10,
+      FIRST_ROWS,
+      10 - FIRST_ROWS,
       ...Array<number>(8).fill(4),
     ]);
+  });
+
+  it("counts the tokens of its best beam, each once, with the times between them", async () => {
+    const world = new EngineWorld({ ...NO_END, timing: { stepMs: () => 20, latencyMs: 0 } });
+    world.add("a", tokens(4), { ...beams(4), n: 1, maxTokens: 9 });
+    await world.run();
+    const { generationTokens, metrics } = world.engine.stats();
+    expect(generationTokens).toBe(9);
+    expect(world.of("a").tokens).toHaveLength(9);
+    const { count, p50 } = metrics.inter_token_latency_seconds;
+    expect(count).toBe(8);
+    expect(p50).toBeCloseTo(0.02);
+    expect(metrics.request_decode_time_seconds.mean).toBeCloseTo(8 * 0.02);
   });
 
   it("shares the blocks of what beams have in common and copies at most a block a beam and step", async () => {
@@ -111,17 +126,23 @@ describe("Engine: beam search", () => {
   it("resumes from the common part of its beams, which is computed once", async () => {
     const world = new EngineWorld({ ...NO_END, blockSize: 16 });
     world.add("a", tokens(10), { ...beams(3), maxTokens: 12 });
-    for (let i = 0; i < 6; i++) await world.step();
+    for (let i = 0; i < 7; i++) await world.step();
     world.replaceExecutor(); // its pool holds nothing
     const live = plainBeamSearch(tokens(10), 3, 6);
     let common = 0;
     while (common < 5 && live.every((one) => one[common] === live[0]![common])) common += 1;
     await world.run();
     world.checkDelivered();
-    const [first, second] = world.executor.steps;
-    const numFirst = first!.rows.length + second!.rows.length;
-    expect(numFirst).toBe(10 + common + 3 * (6 - common));
-    expect(first!.rows.every(({ slot }) => slot === first!.rows[0]!.slot)).toBe(true);
+    const slots = world.executor.steps[0]!.rows.map(({ slot }) => slot);
+    expect(new Set(slots).size).toBe(1);
+    let numSamples = 0;
+    let numRows = 0;
+    for (const { rows, samples } of world.executor.steps) {
+      numSamples += samples.length;
+      numRows += rows.length;
+      if (numSamples === 3) break; // all beams are where they were
+    }
+    expect(numRows).toBe(10 + common + 3 * (6 - common));
   });
 
   it("is preempted for want of blocks beside others, and by the loss of the back end", async () => {
@@ -161,13 +182,13 @@ describe("Engine: beam search", () => {
     world.add("samples", tokens(8), { n: 3, maxTokens: 10 });
     await world.run();
     world.checkDelivered();
-    expect(world.engine.stats().steps).toBe(10);
+    expect(world.engine.stats().steps).toBe(1 + 10); // the prompts are more than FIRST_ROWS
   });
 
   it("gives the hypotheses of the moment when it is aborted, and leaves nothing behind", async () => {
     const world = new EngineWorld(NO_END);
     world.add("a", tokens(10), { ...beams(3), maxTokens: 20 });
-    for (let i = 0; i < 5; i++) await world.step();
+    for (let i = 0; i < 6; i++) await world.step();
     const outputs = world.engine.abort("a");
     const live = plainBeamSearch(tokens(10), 3, 5);
     expect(outputs.map(({ tokens: found }) => found)).toEqual(live);
@@ -218,8 +239,8 @@ describe("Engine: beam search", () => {
 
   it("says nothing before its end, whatever others say meanwhile", async () => {
     const world = new EngineWorld(NO_END);
-    world.add("a", tokens(8), { ...beams(2), maxTokens: 6 });
-    world.add("b", tokens(8, 40), { maxTokens: 12, sampling: withSeed(2) });
+    world.add("a", tokens(2), { ...beams(2), maxTokens: 6 });
+    world.add("b", tokens(2, 40), { maxTokens: 12, sampling: withSeed(2) });
     for (let i = 0; i < 5; i++) await world.step();
     expect([world.of("a").numOutputs, world.of("b").numOutputs]).toEqual([0, 5]);
     await world.run();

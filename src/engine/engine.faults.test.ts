@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { QuireError } from "../errors.ts";
 import { Engine, type EngineOptions } from "./engine.ts";
-import type { StepResult } from "./step.ts";
-import { EngineWorld, tokens } from "./testing/engineWorld.ts";
+import { GREEDY } from "./sampling.ts";
+import { NO_TOKEN, type StepResult } from "./step.ts";
+import { EngineWorld, tokens, withSeed } from "./testing/engineWorld.ts";
 import { PagedExecutor } from "./testing/pagedExecutor.ts";
 
 async function codeOf(action: () => unknown): Promise<string> {
@@ -14,6 +15,8 @@ async function codeOf(action: () => unknown): Promise<string> {
   }
   return "no error";
 }
+
+const NEVER_ANSWERS = { submit: () => ({ result: new Promise<never>(() => {}) }) };
 
 describe("Engine: abort and finish", () => {
   it("aborts before, during and after a step, and only once", async () => {
@@ -145,6 +148,20 @@ describe("Engine: failures", () => {
     world.checkDelivered();
   });
 
+  it("lets go of a step on a back end that never answers as soon as it is replaced", async () => {
+    const world = new EngineWorld({ endTokens: new Set(), maxStepsInFlight: 3 });
+    world.add("a", tokens(9));
+    await world.step();
+    world.engine.replaceExecutor(NEVER_ANSWERS);
+    const waiting = world.engine.step();
+    await Promise.resolve();
+    world.replaceExecutor();
+    expect(await waiting).toEqual([]);
+    await world.run();
+    world.checkDelivered();
+    expect(world.numTimers).toBe(0);
+  });
+
   it("refuses a result that does not answer the step, and recovers", async () => {
     const results: StepResult[] = [
       { tokens: [], logprobs: [], scores: [] },
@@ -153,7 +170,7 @@ describe("Engine: failures", () => {
       { tokens: [1], logprobs: [undefined], scores: [{ logprob: -1, rank: 1, top: [] }] },
     ];
     const world = new EngineWorld();
-    world.add("a", tokens(5));
+    world.add("a", tokens(4));
     for (const result of results) {
       world.engine.replaceExecutor({ submit: () => ({ result: Promise.resolve(result) }) });
       expect(await codeOf(() => world.engine.step())).toBe("internal");
@@ -210,5 +227,71 @@ describe("Engine: failures", () => {
     expect(await codeOf(() => new Engine({ ...good, stepBudgetMs: Number.NaN }))).toBe(
       "invalid-argument",
     );
+  });
+});
+
+describe("Engine: a model without a number", () => {
+  const NO_END = { endTokens: new Set<number>() };
+
+  /** The model has no number for what comes at this position, of any sequence. */
+  function poison({ executor }: EngineWorld, position: number): void {
+    const submit = executor.submit.bind(executor);
+    executor.submit = (step) => {
+      const result = submit(step).result.then((found) => ({
+        ...found,
+        tokens: found.tokens.map((token, i) =>
+          step.samples[i]!.position === position ? NO_TOKEN : token,
+        ),
+      }));
+      return { result };
+    };
+  }
+
+  it.each([1, 3])("ends that request, and no other (steps in flight: %i)", async (depth) => {
+    const timing = { stepMs: () => 5, latencyMs: 20 };
+    const world = new EngineWorld({ ...NO_END, maxStepsInFlight: depth, timing });
+    poison(world, 30);
+    world.add("short", tokens(9), { maxTokens: 12 });
+    world.add("samples", tokens(25, 40), { n: 2, maxTokens: 20 });
+    world.add("long", tokens(31, 60), { n: 2, maxTokens: 20 });
+    await world.run();
+    for (const index of [0, 1]) {
+      const received = world.of("samples", index);
+      expect(received).toMatchObject({ finishReason: "error" });
+      expect(received.tokens).toEqual(world.expected(received).tokens.slice(0, 5));
+      expect(world.of("long", index)).toMatchObject({ finishReason: "length" });
+    }
+    expect(world.of("short").finishReason).toBe("length");
+    expect(world.engine.stats()).toMatchObject({ running: 0, waiting: 0, kvBlocksUsed: 0 });
+    world.checkDelivered();
+  });
+
+  it("ends all samples and beams of a request that are to be ranked", async () => {
+    const world = new EngineWorld(NO_END);
+    poison(world, 12);
+    const beam = { width: 2, lengthPenalty: 1, earlyStopping: false } as const;
+    world.add("beams", tokens(8), { n: 2, beam, sampling: GREEDY, maxTokens: 20 });
+    world.add("best", tokens(9, 30), { n: 1, bestOf: 3, sampling: withSeed(3, { logprobs: 0 }) });
+    await world.run();
+    for (const [id, index] of [
+      ["beams", 0],
+      ["beams", 1],
+      ["best", 0],
+    ] as const) {
+      expect(world.of(id, index).finishReason, id).toBe("error");
+    }
+    expect(world.engine.stats()).toMatchObject({ running: 0, waiting: 0, kvBlocksUsed: 0 });
+  });
+
+  it("keeps drafts that were accepted before it", async () => {
+    const world = new EngineWorld({ ...NO_END, copyPeriod: 4 });
+    poison(world, 40);
+    const prompt = Array.from({ length: 20 }, (_, i) => 5 + (i % 4));
+    world.add("a", prompt, { maxTokens: 60, numSpeculativeTokens: 4 });
+    await world.run();
+    const received = world.of("a");
+    expect(received.finishReason).toBe("error");
+    expect(received.tokens).toEqual(world.expected(received).tokens.slice(0, 20));
+    expect(world.engine.stats().metrics.spec_decode_num_accepted_tokens).toBeGreaterThan(0);
   });
 });

@@ -71,6 +71,32 @@ describe("Engine: swapping", () => {
     expect(numIns).toBeGreaterThan(5);
   });
 
+  it("has the back end give up what nobody will swap in any more, with the next step", async () => {
+    const timing = { stepMs: moveMs(0), latencyMs: 0 };
+    const world = new EngineWorld({ ...NO_END, numBlocks: 32, numHostBlocks: 64, timing });
+    for (let i = 0; i < 5; i++) {
+      world.add(i, tokens(18, 10 * i), { maxTokens: 50, sampling: withSeed(i) });
+    }
+    while (world.engine.stats().swapped < 2) await world.step();
+    const held = world.executor.numHostBlocks;
+    const swapped = world.engine
+      .events()
+      .flatMap((event) => (event.kind === "preempt" && event.how === "swap" ? [event] : []));
+    const { requestId, blocksFreed } = swapped.at(-1)!;
+    world.abort(requestId);
+    await world.step();
+    expect(world.executor.steps.at(-1)!.hostReleases.length).toBeGreaterThanOrEqual(
+      blocksFreed - 1,
+    );
+    expect(world.executor.numHostBlocks).toBeLessThanOrEqual(held - blocksFreed + 1);
+    await world.run();
+    world.checkDelivered();
+    // What came back in part, because the rest was in the prefix cache still, is given up too.
+    world.add("last", tokens(4), { maxTokens: 1 });
+    await world.run();
+    expect(world.executor.numHostBlocks).toBe(0);
+  });
+
   it("is given up where blocks cost more to move than to compute again", async () => {
     const cheap = await runCrowded({ numHostBlocks: 64 });
     expect(cheap.engine.stats().swaps).toBeGreaterThan(3);

@@ -74,6 +74,8 @@ const sizes = fc.record({
   waitingOrder: fc.constantFrom("fcfs" as const, "longest-prefix" as const),
   /** A copying model, for drafts to be right. */
   copyPeriod: fc.constantFrom(undefined, 2, 3),
+  /** Whether requests without a session keep their prompts too. */
+  keepsForAnyone: fc.boolean(),
 });
 
 /** What a later turn of a conversation asks for. */
@@ -98,16 +100,21 @@ const PLAIN = {
 class History {
   readonly world: EngineWorld;
   numAdded = 0;
+  /** Sessions that have a request since they ended. */
+  readonly sessions = new Set<string>();
+  readonly #keepsForAnyone: boolean;
   /** Preemptions because the pool was full, not because the history said so. */
   numForced = 0;
 
-  constructor(options: ConstructorParameters<typeof EngineWorld>[0]) {
+  constructor(options: typeof sizes extends fc.Arbitrary<infer T> ? T : never) {
     this.world = new EngineWorld({ ...options, endTokens: new Set([0, 11, 22, 33, 44]) });
+    this.#keepsForAnyone = options.keepsForAnyone;
   }
 
   add(fields: Omit<typeof add extends fc.Arbitrary<infer T> ? T : never, "kind">): void {
     const { prompt: promptTokens, answers, n, more, seed, penalty, promptLogprobs, ttlMs } = fields;
-    const { lengthPenalty, earlyStopping } = fields;
+    const { lengthPenalty, earlyStopping, session } = fields;
+    const isKept = ttlMs !== undefined && (session !== undefined || this.#keepsForAnyone);
     const maxTokens =
       promptLogprobs === undefined ? Math.max(1, fields.maxTokens) : fields.maxTokens;
     const sampling = withSeed(seed, penalty ? { repetitionPenalty: 1.2 } : {});
@@ -118,11 +125,12 @@ class History {
       maxTokens,
       ...(answers === "beams" ? { sampling: GREEDY, beam } : { sampling }),
       ...(answers === "best" ? { bestOf: n + more } : {}),
-      ...(ttlMs === undefined ? {} : { keep: { ttlMs } }),
+      ...(isKept ? { keep: { ttlMs } } : {}),
     };
     try {
       this.world.add(this.numAdded, promptTokens, request);
       this.numAdded += 1;
+      if (session !== undefined) this.sessions.add(session);
     } catch (error) {
       const { maxContext, numBlocks, blockSize, maxSequences, maxRows } = this.world.sizes;
       const length = Math.min(promptTokens.length + maxTokens, maxContext);
@@ -142,8 +150,10 @@ class History {
       world.note([world.engine.finishSequence(op.pick % (this.numAdded + 1), op.index)]);
     } else if (op.kind === "preemptAll") world.engine.preemptAll();
     else if (op.kind === "resetPrefixCache") world.engine.resetPrefixCache();
-    else if (op.kind === "endSession") world.engine.endSession(op.session);
-    else world.replaceExecutor();
+    else if (op.kind === "endSession") {
+      world.engine.endSession(op.session);
+      this.sessions.delete(op.session);
+    } else world.replaceExecutor();
     world.engine.checkIntegrity();
   }
 
@@ -187,6 +197,7 @@ it("over random histories the books stay right, every request ends, and tokens d
   let drafts = 0;
   let accepted = 0;
   let pipelined = 0;
+  let ended = 0;
   await fc.assert(
     fc.asyncProperty(
       sizes,
@@ -201,7 +212,16 @@ it("over random histories the books stay right, every request ends, and tokens d
         for (const { finishReason } of world.received.values()) expect(finishReason).toBeDefined();
         const stats = world.engine.stats();
         expect(stats).toMatchObject({ running: 0, waiting: 0, kvBlocksUsed: 0 });
+        if (!options.keepsForAnyone && history.sessions.size === 0) {
+          expect(stats.kvBlocksKept).toBe(0);
+          if (operations.some(({ kind }) => kind === "endSession" || kind === "flight")) ended += 1;
+        }
         steps += stats.steps;
+        if (operations.every(({ kind }) => kind !== "fail")) {
+          history.world.add("last", [1], { maxTokens: 1 }); // carries what is released
+          await history.steps(10);
+          expect(world.executor.numHostBlocks).toBe(0);
+        }
         forced += history.numForced;
         hits += stats.prefixCacheHits;
         swaps += stats.swaps;
@@ -222,4 +242,5 @@ it("over random histories the books stay right, every request ends, and tokens d
   expect(accepted).toBeGreaterThan(50);
   expect(drafts - accepted).toBeGreaterThan(20);
   expect(pipelined).toBeGreaterThan(60);
+  expect(ended).toBeGreaterThan(20);
 }, 60_000);

@@ -45,7 +45,7 @@ describe("Engine: samples of one prompt", () => {
 
   it("copy at most a block a slot in a step, the last writer none", async () => {
     const world = new EngineWorld({ ...NO_END, maxSequences: 6 });
-    world.add("a", tokens(10), { n: 6, maxTokens: 4 });
+    world.add("a", tokens(3), { n: 6, maxTokens: 4 });
     await world.run();
     world.checkDelivered();
     expect(world.executor.steps.map(({ copies }) => copies.length)).toEqual([0, 5, 0, 0]);
@@ -71,7 +71,7 @@ describe("Engine: samples of one prompt", () => {
   it("end one by one: each stop gives its blocks and slot back at once", async () => {
     const world = new EngineWorld(NO_END);
     world.add("a", tokens(16), { n: 4, maxTokens: 30 });
-    for (let i = 0; i < 6; i++) await world.step();
+    for (let i = 0; i < 8; i++) await world.step();
     const used: number[] = [];
     for (const index of [2, 0, 3]) {
       world.note([world.engine.finishSequence("a", index)]);
@@ -145,7 +145,7 @@ describe("Engine: best of several samples", () => {
 
   it("ranks what there is when it is aborted or late", async () => {
     const world = new EngineWorld(NO_END);
-    world.add("a", tokens(5), { n: 2, bestOf: 3, maxTokens: 30, sampling });
+    world.add("a", tokens(4), { n: 2, bestOf: 3, maxTokens: 30, sampling });
     for (let i = 0; i < 4; i++) await world.step();
     const outputs = world.engine.abort("a");
     expect(outputs.map(({ index, finishReason }) => [index, finishReason])).toEqual([

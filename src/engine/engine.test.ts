@@ -2,18 +2,19 @@ import { describe, expect, it } from "vitest";
 import { Engine } from "./engine.ts";
 import { GREEDY } from "./sampling.ts";
 import { SAMPLED_TOKEN } from "./step.ts";
+import { POSITIONS_PER_ROW } from "./stepBudget.ts";
 import { EngineWorld, tokens, withSeed } from "./testing/engineWorld.ts";
 import { PagedExecutor } from "./testing/pagedExecutor.ts";
 
 describe("Engine: answers", () => {
   it("delivers what the sequence says alone, one token a step after the prompt", async () => {
     const world = new EngineWorld({ endTokens: new Set() });
-    world.add("a", tokens(10), { maxTokens: 6 });
+    world.add("a", tokens(4), { maxTokens: 6 });
     await world.run();
     expect(world.of("a").tokens).toHaveLength(6);
     expect(world.of("a").finishReason).toBe("length");
     world.checkDelivered();
-    expect(world.engine.stats()).toMatchObject({ steps: 6, rows: 10 + 5, generationTokens: 6 });
+    expect(world.engine.stats()).toMatchObject({ steps: 6, rows: 4 + 5, generationTokens: 6 });
   });
 
   it("computes no row for the last token: rows are prompt + maxTokens - 1", async () => {
@@ -88,7 +89,7 @@ describe("Engine: answers", () => {
     const world = new EngineWorld({ endTokens: new Set() });
     for (let i = 0; i < 4; i++) world.add(i, tokens(6, 10 * i), { maxTokens: 24 });
     await world.run();
-    expect(world.engine.stats().steps).toBe(24 + 1); // 24 rows of prompts, 16 in the first step
+    expect(world.engine.stats().steps).toBe(24 + 2); // 24 rows of prompts: 4, 8 and 12
     world.checkDelivered();
   });
 
@@ -243,7 +244,7 @@ describe("Engine: prefix caching", () => {
   it("keeps an aborted request's prefix", async () => {
     const world = new EngineWorld();
     world.add("a", tokens(16));
-    await world.step();
+    for (let i = 0; i < 3; i++) await world.step();
     world.abort("a");
     world.add("b", [...tokens(16), 50]);
     await world.run();
@@ -264,7 +265,8 @@ describe("Engine: time", () => {
     const engine = new Engine({
       executor: {
         submit(step) {
-          clockMs += 6 + step.rows.length * 0.5;
+          const positions = step.rows.reduce((sum, { position }) => sum + position + 1, 0);
+          clockMs += 6 + (step.rows.length + positions / POSITIONS_PER_ROW) * 0.5;
           return executor.submit(step);
         },
       },
@@ -285,9 +287,9 @@ describe("Engine: time", () => {
     const { msPerRow, msPerStep } = engine.stats();
     expect(msPerRow).toBeCloseTo(0.5);
     expect(msPerStep).toBeCloseTo(6);
-    // 16, 32, 64 while learning, then (40 - 6) / 0.5 rows.
-    expect(executor.steps.slice(3, 8).map((step) => step.rows.length)).toEqual([
-      16, 32, 64, 68, 68,
+    // 8, 16, 32 while learning, then (40 - 6) / 0.5 rows' worth, less and less rows with the depth.
+    expect(executor.steps.slice(3).map((step) => step.rows.length)).toEqual([
+      8, 16, 32, 62, 59, 56, 54, 51, 50, 48, 46, 45, 44, 25, 1, 1,
     ]);
   });
 });

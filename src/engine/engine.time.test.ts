@@ -1,7 +1,12 @@
 import { describe, expect, it } from "vitest";
+import { DEFAULT_STEP_BUDGET_MS } from "./engine.ts";
 import { GREEDY } from "./sampling.ts";
 import { MAX_SKIPS } from "./scheduler.ts";
+import type { Step, StepResult } from "./step.ts";
+import { POSITIONS_PER_ROW } from "./stepBudget.ts";
 import { EngineWorld, tokens } from "./testing/engineWorld.ts";
+
+const NEVER_ANSWERS = { submit: () => ({ result: new Promise<never>(() => {}) }) };
 
 /** Steps of 10 ms. */
 const SLOW = { endTokens: new Set<number>(), timing: { stepMs: () => 10, latencyMs: 0 } };
@@ -9,8 +14,8 @@ const SLOW = { endTokens: new Set<number>(), timing: { stepMs: () => 10, latency
 describe("Engine: deadlines", () => {
   it("end a request with what it has, in the first step after its time", async () => {
     const world = new EngineWorld(SLOW);
-    world.add("late", tokens(5), { maxTokens: 50, deadlineMs: 45 });
-    world.add("other", tokens(5, 30), { maxTokens: 20 });
+    world.add("late", tokens(2), { maxTokens: 50, deadlineMs: 45 });
+    world.add("other", tokens(2, 30), { maxTokens: 20 });
     await world.run();
     expect(world.of("late")).toMatchObject({ finishReason: "deadline" });
     expect(world.of("late").tokens).toHaveLength(5);
@@ -25,8 +30,8 @@ describe("Engine: deadlines", () => {
   it("end what waits, all samples, and beams with the hypotheses of the moment", async () => {
     const world = new EngineWorld({ ...SLOW, maxSequences: 4 });
     const beam = { width: 2, lengthPenalty: 1, earlyStopping: true };
-    world.add("samples", tokens(5), { n: 2, maxTokens: 50, deadlineMs: 35 });
-    world.add("beams", tokens(5), { n: 2, sampling: GREEDY, beam, maxTokens: 50, deadlineMs: 35 });
+    world.add("samples", tokens(2), { n: 2, maxTokens: 50, deadlineMs: 35 });
+    world.add("beams", tokens(2), { n: 2, sampling: GREEDY, beam, maxTokens: 50, deadlineMs: 35 });
     world.add("waiting", tokens(5), { maxTokens: 50, deadlineMs: 35 });
     await world.run();
     for (const { finishReason, tokens: cut, request } of world.received.values()) {
@@ -46,6 +51,51 @@ describe("Engine: deadlines", () => {
     expect(world.of("a")).toMatchObject({ finishReason: "length" });
     expect(world.of("a").tokens).toHaveLength(30);
     expect(world.engine.events()).toEqual([]);
+  });
+
+  it("are met while the back end does not answer, as often as need be", async () => {
+    const world = new EngineWorld(SLOW);
+    world.add("running", tokens(5), { n: 2, maxTokens: 20, deadlineMs: 100 });
+    world.add("waiting", tokens(5), { maxTokens: 20, deadlineMs: 300 });
+    await world.step();
+    world.engine.replaceExecutor(NEVER_ANSWERS);
+    for (const [id, clockMs] of [
+      ["running", 100],
+      ["waiting", 300],
+    ] as const) {
+      const news = world.engine.step();
+      await world.advance(1000);
+      world.note(await news);
+      expect(world.of(id).finishReason).toBe("deadline");
+      expect(world.engine.events().at(-1)).toMatchObject({ kind: "deadline", timeMs: clockMs });
+      world.clockMs = clockMs;
+    }
+    expect(world.engine.hasWork).toBe(false);
+    expect(world.engine.stats()).toMatchObject({ running: 0, waiting: 0, kvBlocksUsed: 0 });
+    expect(world.numTimers).toBe(0);
+    // What comes meanwhile has its deadline too, and what has none is not lost.
+    world.add("later", tokens(5), { maxTokens: 20 });
+    const held = world.engine.step();
+    await world.advance(0);
+    world.add("hasty", tokens(5), { deadlineMs: 40 });
+    await world.advance(1000);
+    world.note(await held);
+    expect(world.engine.events().at(-1)).toMatchObject({ requestId: "hasty", timeMs: 340 });
+    const again = world.engine.step();
+    world.replaceExecutor();
+    expect(await again).toEqual([]);
+    await world.run();
+    world.checkDelivered();
+  });
+
+  it("leave no timer behind", async () => {
+    const world = new EngineWorld(SLOW);
+    world.add("a", tokens(5), { maxTokens: 20, deadlineMs: 5000 });
+    while (world.engine.hasWork) {
+      await world.step();
+      expect(world.numTimers).toBe(0);
+    }
+    expect(world.of("a").tokens).toHaveLength(20);
   });
 
   it("come as news although nothing else is to do", async () => {
@@ -85,6 +135,46 @@ describe("Engine: stalls", () => {
     world.checkDelivered();
   });
 
+  it("of a back end that does not answer are reported as long as it does not", async () => {
+    const world = new EngineWorld({ ...SLOW, stallMs: 100 });
+    world.add("a", tokens(4), { maxTokens: 20 });
+    await world.step();
+    world.engine.replaceExecutor(NEVER_ANSWERS);
+    const waiting = world.engine.step();
+    await world.advance(350);
+    expect(world.engine.events().filter(({ kind }) => kind === "stall")).toMatchObject(
+      [110, 210, 310].map((timeMs) => ({
+        timeMs,
+        requestId: "a",
+        waitedMs: timeMs - 10,
+        why: "it runs, and the back end has not answered",
+      })),
+    );
+    world.replaceExecutor();
+    expect(await waiting).toEqual([]);
+    await world.run();
+    world.checkDelivered();
+  });
+
+  it("are not what a machine that sleeps makes, in a step or between two", async () => {
+    const world = new EngineWorld({ ...SLOW, stallMs: 100 });
+    world.add("a", tokens(4), { maxTokens: 20 });
+    await world.step();
+    world.clockMs += 3_600_000;
+    await world.step();
+    let answer = (_: StepResult) => {};
+    const result = new Promise<StepResult>((resolve) => {
+      answer = resolve;
+    });
+    world.engine.replaceExecutor({ submit: () => ({ result }) });
+    const step = world.engine.step();
+    await world.sleep(3_600_000);
+    expect(world.engine.stats().stalled).toEqual([]);
+    answer({ tokens: [], logprobs: [], scores: [] });
+    await step;
+    expect(world.engine.events().filter(({ kind }) => kind === "stall")).toEqual([]);
+  });
+
   it("are logged however often somebody looks at the statistics", async () => {
     const world = createStalled();
     for (let i = 0; i < 25; i++) {
@@ -104,10 +194,26 @@ describe("Engine: stalls", () => {
   });
 });
 
+describe("Engine: a clock that goes back", () => {
+  it("ends no request and breaks no step", async () => {
+    const world = new EngineWorld({ endTokens: new Set(), numHostBlocks: 8, numBlocks: 12 });
+    world.clockMs = 1e6;
+    for (let i = 0; i < 3; i++) world.add(i, tokens(6, 20 * i), { maxTokens: 15 });
+    world.executor.onFlight = () => {
+      world.clockMs -= 100;
+    };
+    await world.run();
+    world.checkDelivered();
+    const { inter_token_latency_seconds: latency } = world.engine.stats().metrics;
+    expect(latency.count).toBe(3 * 14);
+    expect(world.engine.stats().msPerRow).toBeGreaterThanOrEqual(0);
+  });
+});
+
 describe("Engine: what a long wait costs", () => {
   it("gives every decoding sequence a token in every step beside prompts of any length", async () => {
     const world = new EngineWorld({ ...SLOW, maxRows: 24, maxContext: 900, numBlocks: 600 });
-    for (let i = 0; i < 4; i++) world.add(i, tokens(4, 20 * i), { maxTokens: 60 });
+    for (let i = 0; i < 4; i++) world.add(i, [20 * i], { maxTokens: 60 });
     await world.step();
     for (let i = 4; i < 7; i++) world.add(i, tokens(290 * (i - 3), i), { maxTokens: 2 });
     for (let i = 1; i < 30; i++) {
@@ -118,6 +224,28 @@ describe("Engine: what a long wait costs", () => {
     world.checkDelivered();
     const { inter_token_latency_seconds: latency } = world.engine.stats().metrics;
     expect(latency.p99).toBeCloseTo(0.01);
+  });
+
+  it("keeps steps short when many go on deep in what is cached, whatever rows cost at the start", async () => {
+    const stepMs = ({ rows }: Step) =>
+      10 + 0.3 * rows.reduce((sum, { position }) => sum + 1 + position / POSITIONS_PER_ROW, 0);
+    const sizes = { blockSize: 16, numBlocks: 400, maxRows: 256, maxContext: 5000 };
+    const world = new EngineWorld({ ...SLOW, ...sizes, timing: { stepMs, latencyMs: 0 } });
+    const document = Array.from({ length: 4000 }, (_, i) => (i * i) % 97);
+    world.add("document", document, { maxTokens: 1 });
+    await world.run();
+    world.add("short", tokens(700, 100), { maxTokens: 4 });
+    await world.run();
+    const { length } = world.executor.steps;
+    for (let i = 0; i < 6; i++) {
+      world.add(i, [...document, ...tokens(60, 200 * i)], { maxTokens: 4 });
+    }
+    await world.run();
+    world.checkDelivered();
+    for (let i = 0; i < 6; i++) expect(world.of(i).cachedTokens).toBe(4000);
+    const longest = Math.max(...world.executor.steps.slice(length).map(stepMs));
+    expect(longest).toBeLessThan(1.5 * DEFAULT_STEP_BUDGET_MS);
+    expect(longest).toBeGreaterThan(0.5 * DEFAULT_STEP_BUDGET_MS);
   });
 
   it("lets a large request in after MAX_SKIPS others, however many small ones come", async () => {

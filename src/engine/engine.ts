@@ -1,5 +1,4 @@
 import { invariant, QuireError } from "../errors.ts";
-import { Deadlines } from "./deadlines.ts";
 import type { EngineRequest } from "./engineRequest.ts";
 import { type EngineStats, type KvUsage, measureKvUsage } from "./engineStats.ts";
 import { type EngineEvent, EventLog } from "./eventLog.ts";
@@ -7,16 +6,15 @@ import { EngineMetrics } from "./metrics.ts";
 import type { WaitingOrder } from "./newcomers.ts";
 import { Outcomes } from "./outcomes.ts";
 import { OutputEstimate } from "./outputEstimate.ts";
-import { PipelineDepth } from "./pipelineDepth.ts";
 import { createRequest } from "./request.ts";
 import { checkCount } from "./requestChecks.ts";
 import { Scheduler } from "./scheduler.ts";
 import type { FinishReason, RequestId } from "./sequence.ts";
 import type { SequenceOutput } from "./sequenceOutput.ts";
-import type { StepExecutor, StepResult } from "./step.ts";
+import type { StepExecutor } from "./step.ts";
 import { StepBudget } from "./stepBudget.ts";
-import type { ScheduledStep } from "./stepBuilder.ts";
-import { checkResult, submitStep } from "./submitStep.ts";
+import { type FinishedStep, type SetTimer, StepsInFlight } from "./stepsInFlight.ts";
+import { lacksHostMemory } from "./submitStep.ts";
 import { SwapPolicy } from "./swapPolicy.ts";
 import { type Stall, Watchdog } from "./watchdog.ts";
 
@@ -49,18 +47,17 @@ export interface EngineOptions {
   readonly endTokens: ReadonlySet<number>;
   /** Milliseconds of any monotonic clock. */
   readonly now: () => number;
+  /**
+   * Looks after deadlines and stalls while a step is waited for: `setTimeout`, say. Default: none, and a
+   * back end that does not answer delays both until it does.
+   */
+  readonly setTimer?: SetTimer;
   /** Default DEFAULT_STEP_BUDGET_MS. */
   readonly stepBudgetMs?: number;
   /** Default "fcfs". */
   readonly waitingOrder?: WaitingOrder;
   /** Default DEFAULT_STALL_MS. */
   readonly stallMs?: number;
-}
-
-interface StepInFlight {
-  readonly scheduled: ScheduledStep;
-  readonly result: Promise<StepResult>;
-  readonly submittedMs: number;
 }
 
 /** Runs any number of requests through one back end, step by step. */
@@ -73,21 +70,16 @@ export class Engine {
   readonly #scheduler: Scheduler;
   readonly #outcomes: Outcomes;
   readonly #watchdog: Watchdog;
-  readonly #deadlines = new Deadlines();
-  #depth: PipelineDepth;
-  #executor: StepExecutor;
-  /** In order of submission. */
-  #inFlight: StepInFlight[] = [];
+  readonly #inFlight: StepsInFlight;
   /** The call of `step` under way; a replaced back end's is none any more. */
   #call: symbol | undefined;
-  #lastResultMs = 0;
   #numArrivals = 0;
   /** Ends that came without a step. */
   #news: SequenceOutput[] = [];
 
   /** Throws `invalid-argument`. */
   constructor(options: EngineOptions) {
-    const { numBlocks, blockSize, maxSequences, maxRows, maxContext, now } = options;
+    const { numBlocks, blockSize, maxSequences, maxRows, maxContext, now, executor } = options;
     checkCount("numBlocks", numBlocks);
     checkCount("blockSize", blockSize);
     checkCount("maxSequences", maxSequences);
@@ -99,8 +91,7 @@ export class Engine {
     }
     const estimate = new OutputEstimate();
     this.#options = options;
-    this.#executor = options.executor;
-    this.#depth = new PipelineDepth(options.executor.maxStepsInFlight ?? 1);
+    this.#inFlight = new StepsInFlight({ executor, now, setTimer: options.setTimer });
     this.#budget = new StepBudget({ budgetMs, maxRows });
     this.#swapPolicy = new SwapPolicy(options.blockBytes ?? 0);
     this.#watchdog = new Watchdog({ now, stallMs: options.stallMs ?? DEFAULT_STALL_MS });
@@ -143,20 +134,19 @@ export class Engine {
         `A request with the id ${request.id} has not ended yet; ids must be unique.`,
       );
     }
-    const { maxSequences, maxRows } = this.#options;
-    const limits = { ...this.#options, maxSequences: Math.min(maxSequences, maxRows) };
+    const limits = { ...this.#options, maxSequences: this.#scheduler.residents.numSlots };
     const created = createRequest(request, limits, this.#numArrivals, this.#options.now());
     this.#numArrivals += created.sequences.length;
     this.#metrics.recordPrompt(created.promptTokens);
-    requests.set(created.id, created);
+    this.#outcomes.add(created);
+    this.#inFlight.wake(); // its deadline may be the next
     this.#scheduler.residents.waiting.push(created.sequences[0]!);
-    this.#deadlines.add(created);
   }
 
   /**
    * Schedule, submit, postprocess: keeps the back end supplied with forward passes over a batch of all that
-   * can run, and waits for the oldest one's result. Resolves to the news; empty if there is no work or only
-   * prompt chunks were computed. One call at a time.
+   * can run, and waits for the oldest one's result, or until a deadline passes. Resolves to the news; empty
+   * if there is no work or only prompt chunks were computed. One call at a time.
    *
    * Rejects with the back end's error if the step fails. The engine is then as after `replaceExecutor`:
    * everything waits again and nothing is lost, so the caller may abort, replace the back end or retry.
@@ -168,11 +158,16 @@ export class Engine {
     try {
       this.#endLateRequests();
       this.#submitSteps();
-      const [oldest] = this.#inFlight;
-      if (oldest !== undefined) {
-        const result = await this.#settle(oldest);
+      while (this.#inFlight.oldest !== undefined) {
+        const finished = await this.#settle(call);
         if (this.#call !== call) return [];
-        this.#news.push(...this.#outcomes.receive(oldest.scheduled, result!));
+        if (finished !== undefined) {
+          this.#news.push(...this.#outcomes.receive(finished.scheduled, finished.result));
+          break;
+        }
+        this.#endLateRequests();
+        this.#reportStalls();
+        if (this.#news.length > 0) break;
       }
       this.#reportStalls();
       return this.#news.splice(0);
@@ -215,15 +210,15 @@ export class Engine {
    * Steps in flight on the old one are forgotten: their `step()` resolves without them, even if they fail.
    */
   replaceExecutor(executor: StepExecutor): void {
-    this.#executor = executor;
     this.#call = undefined;
-    this.#depth = new PipelineDepth(executor.maxStepsInFlight ?? 1);
+    this.#inFlight.replaceExecutor(executor);
+    this.#budget.reset();
     this.#dropKvPool();
   }
 
-  /** The session has ended: what was kept for it is evicted first. */
+  /** The session has ended: what was kept for it is evicted first. Its requests go on, and keep nothing. */
   endSession(session: string): void {
-    this.#scheduler.kvCache.endSession(session);
+    this.#outcomes.endSession(session);
   }
 
   /** Forgets all prefixes, pinned ones too; false, and nothing done, while sequences hold blocks. */
@@ -240,12 +235,13 @@ export class Engine {
 
   stats(): EngineStats {
     const { kvCache, numSteps, residents } = this.#scheduler;
-    const { pool, numCachedBlocks } = kvCache;
+    const { pool, numCachedBlocks, numKeptBlocks } = kvCache;
     const metrics = this.#metrics.snapshot();
     return {
       running: residents.running.size,
       waiting: residents.waiting.size,
       swapped: residents.numSwapped,
+      maxSequences: residents.numSlots,
       steps: numSteps,
       rows: metrics.iteration_tokens_total.sum,
       preemptions: residents.numPreemptions,
@@ -255,13 +251,14 @@ export class Engine {
       kvBlocksUsed: pool.numUsed,
       kvBlocksPeak: pool.peakUsed,
       kvBlocksCached: numCachedBlocks,
+      kvBlocksKept: numKeptBlocks,
       prefixCacheQueries: metrics.prefix_cache_queries,
       prefixCacheHits: metrics.prefix_cache_hits,
       promptTokens: metrics.prompt_tokens,
       generationTokens: metrics.generation_tokens,
       msPerStep: this.#budget.msPerStep,
       msPerRow: this.#budget.msPerRow,
-      stepsInFlight: this.#depth.depth,
+      stepsInFlight: this.#inFlight.depth,
       stalled: this.#stalls(),
       metrics,
     };
@@ -296,53 +293,58 @@ export class Engine {
 
   /** Steps that can be scheduled without the results of those in flight, as many as the pipeline takes. */
   #submitSteps(): void {
-    while (this.#inFlight.length < this.#depth.depth) {
+    while (this.#inFlight.hasRoom) {
       const scheduled = this.#scheduler.schedule();
       if (scheduled === undefined) return;
       this.#metrics.recordStep(scheduled.step.rows.length);
-      const submittedMs = this.#options.now();
-      const result = submitStep(this.#executor, scheduled.step);
-      this.#inFlight.push({ scheduled, result, submittedMs });
+      this.#inFlight.submit(scheduled);
     }
   }
 
-  /** Undefined if the back end was replaced meanwhile. */
-  async #settle(oldest: StepInFlight): Promise<StepResult | undefined> {
+  /**
+   * Waits for the oldest step. Undefined if it is time to look after other things, if the back end was
+   * replaced meanwhile, or if it had no host memory for swaps: they end then.
+   */
+  async #settle(call: symbol): Promise<FinishedStep | undefined> {
+    const { step } = this.#inFlight.oldest!;
     try {
-      const result = await oldest.result;
-      if (this.#inFlight[0] !== oldest) return undefined;
-      checkResult(oldest.scheduled.step, result);
-      this.#inFlight.shift();
-      this.#learn(oldest);
-      return result;
+      const finished = await this.#inFlight.receive(this.#msToTurn());
+      if (finished !== undefined && this.#call === call) this.#learn(finished);
+      return finished;
     } catch (error) {
-      if (this.#inFlight[0] !== oldest) return undefined;
-      this.#dropKvPool();
-      throw error;
+      if (this.#call !== call) return undefined;
+      if (!lacksHostMemory(step, error)) {
+        this.#dropKvPool();
+        throw error;
+      }
+      while (!(await this.#inFlight.settle(this.#msToTurn()))) {
+        if (this.#call !== call) return undefined;
+        this.#endLateRequests();
+        this.#reportStalls();
+      }
+      this.#inFlight.clear();
+      this.#scheduler.stopSwapping(error.message);
+      return undefined;
     }
   }
 
-  #learn({ scheduled: { step }, submittedMs }: StepInFlight): void {
-    const nowMs = this.#options.now();
-    const ms = nowMs - Math.max(submittedMs, this.#lastResultMs);
-    const numRows = step.rows.length;
+  #learn({ scheduled: { step, load }, ms }: FinishedStep): void {
     const numSwaps = step.swapOuts.length + step.swapIns.length;
-    this.#lastResultMs = nowMs;
     this.#scheduler.numCompletedSteps = step.id;
-    if (numSwaps === 0) {
-      this.#budget.record(numRows, ms);
-      this.#depth.record(numRows, ms);
-    } else {
-      const { msPerStep, msPerRow } = this.#budget;
-      this.#swapPolicy.record(numSwaps, ms - msPerStep - numRows * msPerRow);
-    }
+    if (numSwaps === 0) this.#budget.record(load, ms);
+    else this.#swapPolicy.record(numSwaps, ms, this.#budget.msOf(load));
+  }
+
+  /** When to look after deadlines and stalls, whether the back end answers or not. */
+  #msToTurn(): number {
+    const toDeadline = this.#outcomes.deadlines.nextMs - this.#options.now();
+    return Math.max(0, Math.min(toDeadline, this.#watchdog.turnMs));
   }
 
   #endLateRequests(): void {
     const timeMs = this.#options.now();
     const stepId = this.#scheduler.numSteps;
-    for (const request of this.#deadlines.takeLate(timeMs)) {
-      if (this.#outcomes.requests.get(request.id) !== request) continue;
+    for (const request of this.#outcomes.deadlines.takeLate(timeMs)) {
       const { id: requestId } = request;
       const outputs = this.#outcomes.end(request, "deadline");
       this.#news.push(...outputs);
@@ -382,7 +384,7 @@ export class Engine {
    * recomputes and no prefix is trusted. Steps in flight are void.
    */
   #dropKvPool(): void {
-    this.#inFlight = [];
+    this.#inFlight.clear();
     this.#scheduler.preemptAll("device");
     this.#scheduler.kvCache.clear();
   }

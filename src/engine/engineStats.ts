@@ -9,6 +9,8 @@ export interface EngineStats {
   readonly running: number;
   readonly waiting: number;
   readonly swapped: number;
+  /** Most sequences that run at once: slots of the back end, or rows of a step if those are fewer. */
+  readonly maxSequences: number;
   /** Steps scheduled, prompt chunks included, and their rows. */
   readonly steps: number;
   readonly rows: number;
@@ -23,6 +25,8 @@ export interface EngineStats {
   readonly kvBlocksPeak: number;
   /** Blocks that hold a reusable prefix, held by a sequence or not. */
   readonly kvBlocksCached: number;
+  /** Of those, the free ones that are kept: evicted after all others. */
+  readonly kvBlocksKept: number;
   /** Prompt tokens looked up in the prefix cache, and found; a sequence counts once. */
   readonly prefixCacheQueries: number;
   readonly prefixCacheHits: number;

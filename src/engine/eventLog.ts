@@ -33,6 +33,13 @@ export interface SwapInEvent extends SequenceEvent {
   readonly tokens: number;
 }
 
+/** There was no host memory for a swap: preempted sequences are computed again from now on. */
+export interface SwapOffEvent extends BaseEvent {
+  readonly kind: "swap-off";
+  /** The back end's reason, for people. */
+  readonly why: string;
+}
+
 /** A free block loses the prefix that it kept. */
 export interface EvictEvent extends BaseEvent {
   readonly kind: "evict";
@@ -55,8 +62,14 @@ export interface StallEvent extends SequenceEvent {
   readonly why: string;
 }
 
-/** What the engine decided about one sequence or block, with reason and cost. Structured-cloneable. */
-export type EngineEvent = PreemptEvent | SwapInEvent | EvictEvent | DeadlineEvent | StallEvent;
+/** What the engine decided, about one sequence or block mostly, with reason and cost. Structured-cloneable. */
+export type EngineEvent =
+  | PreemptEvent
+  | SwapInEvent
+  | SwapOffEvent
+  | EvictEvent
+  | DeadlineEvent
+  | StallEvent;
 
 export type EngineEventKind = EngineEvent["kind"];
 
@@ -117,5 +130,5 @@ export class EventLog {
 }
 
 function noEvents(): Record<EngineEventKind, number> {
-  return { preempt: 0, "swap-in": 0, evict: 0, deadline: 0, stall: 0 };
+  return { preempt: 0, "swap-in": 0, "swap-off": 0, evict: 0, deadline: 0, stall: 0 };
 }

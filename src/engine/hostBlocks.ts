@@ -19,6 +19,9 @@ export class HostBlocks {
   readonly numBlocks: number;
   readonly #free: number[]; // a stack
   readonly #isFree: Uint8Array; // [numBlocks]
+  /** Free ones that the back end may hold content for, still. */
+  readonly #released = new Set<number>();
+  #isClosed = false;
   /** The last of `#free` that were released in step `#stepId`. */
   #numFresh = 0;
   #stepId = 0;
@@ -34,13 +37,22 @@ export class HostBlocks {
     return this.#free.length;
   }
 
+  /** No block is given out any more; those that are held stay usable. */
+  close(): void {
+    this.#isClosed = true;
+  }
+
   /** `count` blocks for a swap in step `stepId`; undefined, and nothing changed, if there are not so many. */
   allocate(count: number, stepId: number): number[] | undefined {
+    if (this.#isClosed) return undefined;
     const numFresh = this.#freshIn(stepId);
     const end = this.#free.length - numFresh;
     if (count > end) return undefined;
     const blocks = this.#free.splice(end - count, count).reverse();
-    for (const block of blocks) this.#isFree[block] = 0;
+    for (const block of blocks) {
+      this.#isFree[block] = 0;
+      this.#released.delete(block);
+    }
     return blocks;
   }
 
@@ -51,7 +63,15 @@ export class HostBlocks {
       invariant(this.#isFree[block] === 0, `Host block ${block} is released but nobody holds it.`);
       this.#isFree[block] = 1;
       this.#free.push(block);
+      this.#released.add(block);
     }
+  }
+
+  /** Blocks that were released since this was last asked, and not given out again. */
+  takeReleased(): readonly number[] {
+    const released = [...this.#released];
+    this.#released.clear();
+    return released;
   }
 
   /** Throws `internal` unless the free blocks and those of `sequences` (all that are swapped out) are all there are. */

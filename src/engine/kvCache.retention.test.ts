@@ -118,6 +118,24 @@ describe("kept prefixes", () => {
     expect(cachedTokens(world, tokens(4, 70))).toBe(4);
   });
 
+  it("are not shortened while they are in use, which would free nothing", () => {
+    const world = new KvWorld({ numBlocks: 20, blockSize: 4 });
+    const keep = { ttlMs: Number.POSITIVE_INFINITY };
+    const running = world.create(tokens(16));
+    world.run(running);
+    world.kvCache.keep(running, keep.ttlMs);
+    for (const first of [100, 200, 300]) visit(world, tokens(16, first), keep);
+    expect(world.kvCache.numKeptBlocks).toBe(10);
+    world.finish(running);
+    expect(world.kvCache.numKeptBlocks).toBe(10);
+    flood(world, 10);
+    // The one used longest ago gave way, and half of the next.
+    expect([100, 200, 300].map((first) => cachedTokens(world, tokens(16, first)))).toEqual([
+      0, 8, 16,
+    ]);
+    expect(cachedTokens(world, tokens(16))).toBe(16);
+  });
+
   it("are not shortened onto one that is kept for itself", () => {
     const world = new KvWorld({ numBlocks: 4, blockSize: 4 });
     const keep = { ttlMs: Number.POSITIVE_INFINITY };

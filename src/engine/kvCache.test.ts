@@ -66,7 +66,12 @@ describe("admission", () => {
     world.visit(tokens(4, 50));
     const holder = world.create(tokens(4), { promptLogprobs: 0 }); // computes all by itself
     world.run(holder);
+    expect(world.kvCache.numCachedBlocks).toBe(2);
+    const second = world.create(tokens(4), { promptLogprobs: 0 });
+    world.run(second);
     expect(world.kvCache.numCachedBlocks).toBe(3);
+    world.finish(second);
+    expect(world.kvCache.numCachedBlocks).toBe(2);
     world.finish(holder);
     expect(world.kvCache.numCachedBlocks).toBe(2);
     world.visit(tokens(20, 100));
@@ -192,6 +197,14 @@ describe("admission", () => {
 });
 
 describe("partial hits", () => {
+  it("do not count as used where they are only copied from", () => {
+    const world = new KvWorld({ numBlocks: 8, blockSize: 4 });
+    world.visit(tokens(7));
+    expect(world.kvCache.pool.peakUsed).toBe(2);
+    expect(world.visit(tokens(7))).toBe(1);
+    expect(world.kvCache.pool.peakUsed).toBe(2);
+  });
+
   it("copy a partly equal block and leave the rest to be computed", () => {
     const world = new KvWorld(SIZES);
     world.visit(tokens(48));

@@ -3,7 +3,8 @@ import { BlockPool } from "./blockPool.ts";
 import { BlockTables } from "./blockTables.ts";
 import type { HostBlocks } from "./hostBlocks.ts";
 import { checkTable } from "./kvIntegrity.ts";
-import { type PartialHit, PrefixCache } from "./prefixCache.ts";
+import { PrefixCache } from "./prefixCache.ts";
+import { PrefixHits } from "./prefixHits.ts";
 import type { PrefixNode } from "./prefixNode.ts";
 import { Retention } from "./retention.ts";
 import type { Sequence } from "./sequence.ts";
@@ -34,6 +35,7 @@ const MAX_KEPT_SHARE = 0.5;
 export class KvCache {
   readonly #blockSize: number;
   readonly #prefixes: PrefixCache;
+  readonly #hits: PrefixHits;
   readonly #pool: BlockPool;
   readonly #tables: BlockTables;
   readonly #retention: Retention;
@@ -44,10 +46,11 @@ export class KvCache {
   constructor(options: KvCacheOptions) {
     const { numBlocks, blockSize, now, hash, onEviction } = options;
     this.#blockSize = blockSize;
-    const prefixes = new PrefixCache({
+    const prefixes: PrefixCache = new PrefixCache({
       numBlocks,
       blockSize,
       hash,
+      isFree: (block) => pool.refCount(block) === 0,
       onRankChange: (blocks) => {
         for (const block of blocks) pool.relist(block);
       },
@@ -59,6 +62,7 @@ export class KvCache {
     const maxKept = Math.floor(numBlocks * MAX_KEPT_SHARE);
     const retention = new Retention({ prefixes, pool, now, maxKept });
     this.#prefixes = prefixes;
+    this.#hits = new PrefixHits({ prefixes, pool, blockSize });
     this.#pool = pool;
     this.#tables = tables;
     this.#retention = retention;
@@ -104,12 +108,10 @@ export class KvCache {
   admit(sequence: Sequence, reserveBlocks = 0): boolean {
     const numBlocks = Math.ceil(sequence.numTokens / this.#blockSize);
     const numFree = this.#pool.numFree - reserveBlocks;
-    // Logits that are wanted come from computed rows only: the last token's, and the prompt's for its scores.
-    if (numBlocks - this.#maxHits(sequence) > numFree) return false;
-    const hits = this.#prefixes.find(sequence, this.#maxHits(sequence));
-    const numNeeded = numBlocks - hits.length + this.#countFree(hits);
+    const numNeeded = this.#hits.blocksNeeded(sequence);
     if (numNeeded > numFree) return false;
-    const partial = this.#findPartial(sequence, hits);
+    const hits = this.#hits.find(sequence);
+    const partial = this.#hits.findPartial(sequence);
     const sourceIsFree = partial !== undefined && this.#pool.refCount(partial.block) === 0;
     const copied = sourceIsFree && numNeeded === numFree ? undefined : partial;
 
@@ -127,15 +129,12 @@ export class KvCache {
 
   /** Free blocks that `admit` would take now; hits that nobody holds are among them. */
   blocksNeeded(sequence: Sequence): number {
-    const hits = this.#prefixes.find(sequence, this.#maxHits(sequence));
-    return Math.ceil(sequence.numTokens / this.#blockSize) - hits.length + this.#countFree(hits);
+    return this.#hits.blocksNeeded(sequence);
   }
 
   /** Length of the prefix that the sequence would find cached now. */
   cachedTokens(sequence: Sequence): number {
-    const hits = this.#prefixes.find(sequence, this.#maxHits(sequence));
-    const numTokens = this.#findPartial(sequence, hits)?.numTokens ?? 0;
-    return hits.length * this.#blockSize + numTokens;
+    return this.#hits.cachedTokens(sequence);
   }
 
   /**
@@ -143,15 +142,12 @@ export class KvCache {
    * has, the sequence can share it.
    */
   isComputedBy(others: readonly Sequence[], sequence: Sequence): boolean {
-    return others.length > 0 && this.#prefixes.isDue(sequence, this.#maxHits(sequence), others);
+    return this.#hits.isComputedBy(others, sequence);
   }
 
   /** Tokens of a waiting sequence that lie in blocks which nobody holds: it takes them up if they stay. */
   pausedTokens(sequence: Sequence): number {
-    const hits = this.#prefixes.find(sequence, this.#maxHits(sequence));
-    const partial = this.#findPartial(sequence, hits);
-    const isFree = partial !== undefined && this.#pool.refCount(partial.block) === 0;
-    return this.#countFree(hits) * this.#blockSize + (isFree ? partial.numTokens : 0);
+    return this.#hits.freeTokens(sequence);
   }
 
   /**
@@ -178,6 +174,7 @@ export class KvCache {
   /** The copies that the step needs; call when all is scheduled. */
   takeCopies(): BlockCopy[] {
     const copies = this.#tables.copies.take();
+    this.#pool.notePeak();
     this.#retention.trim();
     return copies;
   }
@@ -269,11 +266,10 @@ export class KvCache {
     const { swapped } = sequence;
     invariant(swapped !== undefined, "A sequence that is not swapped out is swapped in.");
     const numBlocks = Math.ceil(sequence.numTokens / this.#blockSize);
-    const hits = this.#prefixes.find(sequence, this.#maxHits(sequence));
-    const numNew = numBlocks - hits.length;
-    if (numNew + this.#countFree(hits) > this.#pool.numFree - reserveBlocks) return undefined;
+    if (this.#hits.blocksNeeded(sequence) > this.#pool.numFree - reserveBlocks) return undefined;
+    const hits = this.#hits.find(sequence);
     this.#share(sequence, hits);
-    this.#pool.allocate(numNew, sequence.blockTable);
+    this.#pool.allocate(numBlocks - hits.length, sequence.blockTable);
     const swaps: BlockSwap[] = [];
     for (let i = hits.length; i < swapped.blocks.length; i++) {
       swaps.push({ block: sequence.blockTable[i]!, hostBlock: swapped.blocks[i]! });
@@ -313,6 +309,11 @@ export class KvCache {
     this.#sessions.note(session, sequence);
   }
 
+  /** Nobody will come back to what the sequence has: evicted before all else, once nobody holds it. */
+  leave(sequence: Sequence): void {
+    this.#sessions.leave(sequence);
+  }
+
   /** The session is over: its last turn is evicted before all else, and what it kept is kept no more. */
   endSession(session: string): void {
     this.#sessions.end(session);
@@ -344,25 +345,20 @@ export class KvCache {
     this.#tables.copies.countHolders(holders);
     this.#pool.checkIntegrity(holders);
     this.#prefixes.checkIntegrity();
+    for (const block of holders.keys()) {
+      const node = this.#prefixes.nodeOf(block);
+      if (node === undefined) continue;
+      const before = node.parent?.blocks[0];
+      const isRight =
+        this.#pool.refCount(block) === 0
+          ? node.blocks.length === 1
+          : before === undefined || this.#pool.refCount(before) > 0;
+      invariant(
+        isRight,
+        `KV block ${block} is a free duplicate, or held without what is before it.`,
+      );
+    }
     this.#retention.checkIntegrity();
-  }
-
-  /** Most full blocks of others that a sequence may begin with. */
-  #maxHits(sequence: Sequence): number {
-    return Math.floor(sequence.firstNeededRow / this.#blockSize);
-  }
-
-  #findPartial(sequence: Sequence, hits: readonly PrefixNode[]): PartialHit | undefined {
-    const start = hits.length * this.#blockSize;
-    const end = Math.min(start + this.#blockSize, sequence.firstNeededRow);
-    return this.#prefixes.findPartial(hits.at(-1), sequence, start, end);
-  }
-
-  /** Hits that nobody holds: they take from the free blocks too. */
-  #countFree(hits: readonly PrefixNode[]): number {
-    let count = 0;
-    for (const { blocks } of hits) if (this.#pool.refCount(blocks[0]!) === 0) count += 1;
-    return count;
   }
 
   /** The sequence's table begins with these cached blocks. */

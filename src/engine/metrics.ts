@@ -88,6 +88,11 @@ function middleOf(bucket: number): number {
   return bucket === 0 ? 0 : MIN_VALUE * BUCKET_GROWTH ** (bucket - 0.5);
 }
 
+/** 0 where a clock that should be monotonic went back: statistics are no reason to fail. */
+function secondsBetween(startMs: number, endMs: number): number {
+  return Math.max(0, endMs - startMs) / 1000;
+}
+
 /** Share of looked-up prompt tokens that were found, over the most recent requests. */
 class RecentHitRate {
   readonly #queries: Float64Array;
@@ -165,7 +170,7 @@ export class EngineMetrics {
   recordScheduled(times: SequenceTimes, nowMs: number): void {
     if (times.scheduledMs !== undefined) return;
     times.scheduledMs = nowMs;
-    this.#queue.record((nowMs - times.arrivalMs) / 1000);
+    this.#queue.record(secondsBetween(times.arrivalMs, nowMs));
   }
 
   /** A request's prompt was looked up in the prefix cache, at its first admission: tokens, and those found. */
@@ -189,9 +194,9 @@ export class EngineMetrics {
     this.#generationTokens += numTokens;
     if (times.lastTokenMs === undefined) {
       times.firstTokenMs = nowMs;
-      this.#timeToFirstToken.record((nowMs - times.arrivalMs) / 1000);
+      this.#timeToFirstToken.record(secondsBetween(times.arrivalMs, nowMs));
     } else {
-      this.#interToken.record((nowMs - times.lastTokenMs) / 1000 / numTokens, numTokens);
+      this.#interToken.record(secondsBetween(times.lastTokenMs, nowMs) / numTokens, numTokens);
     }
     times.lastTokenMs = nowMs;
   }
@@ -199,11 +204,11 @@ export class EngineMetrics {
   /** A sequence has ended. Times between events that it never saw are not recorded. */
   recordFinish(times: SequenceTimes, reason: FinishReason, nowMs: number): void {
     this.#finished[reason] += 1;
-    this.#endToEnd.record((nowMs - times.arrivalMs) / 1000);
+    this.#endToEnd.record(secondsBetween(times.arrivalMs, nowMs));
     const { scheduledMs, firstTokenMs, lastTokenMs } = times;
     if (scheduledMs === undefined || firstTokenMs === undefined) return;
-    this.#prefill.record((firstTokenMs - scheduledMs) / 1000);
-    this.#decode.record((lastTokenMs! - firstTokenMs) / 1000);
+    this.#prefill.record(secondsBetween(scheduledMs, firstTokenMs));
+    this.#decode.record(secondsBetween(firstTokenMs, lastTokenMs!));
   }
 
   /** A step ran with so many rows. */

@@ -1,12 +1,13 @@
 import type { BeamGroup } from "./beamGroup.ts";
 import type { BeamHypothesis } from "./beamSearch.ts";
+import { Deadlines } from "./deadlines.ts";
 import type { EngineMetrics } from "./metrics.ts";
 import type { OutputEstimate } from "./outputEstimate.ts";
 import type { Request } from "./request.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { FinishReason, RequestId, Sequence } from "./sequence.ts";
 import { outputOf, type SequenceOutput } from "./sequenceOutput.ts";
-import type { StepResult, TokenLogprobs } from "./step.ts";
+import { NO_TOKEN, type StepResult, type TokenLogprobs } from "./step.ts";
 import type { ScheduledStep } from "./stepBuilder.ts";
 
 export interface OutcomesOptions {
@@ -18,7 +19,11 @@ export interface OutcomesOptions {
 
 /** What steps make of requests: tokens appended, stop rules applied, answers ranked, ends told. */
 export class Outcomes {
-  readonly requests = new Map<RequestId, Request>();
+  /** Those that have not ended. */
+  readonly requests: ReadonlyMap<RequestId, Request>;
+  /** Theirs. */
+  readonly deadlines = new Deadlines();
+  readonly #requests = new Map<RequestId, Request>();
   readonly #scheduler: Scheduler;
   readonly #metrics: EngineMetrics;
   readonly #estimate: OutputEstimate;
@@ -29,9 +34,27 @@ export class Outcomes {
     this.#metrics = options.metrics;
     this.#estimate = options.estimate;
     this.#now = options.now;
+    this.requests = this.#requests;
   }
 
-  /** The news of a step's result. What it says of sequences that left their slots meanwhile is void. */
+  /** A request has come. */
+  add(request: Request): void {
+    this.#requests.set(request.id, request);
+    this.deadlines.add(request);
+  }
+
+  /** The session is over: what was kept for it is evicted first, and so will be what its requests leave. */
+  endSession(session: string): void {
+    for (const request of this.requests.values()) {
+      if (request.session === session) request.isSessionOver = true;
+    }
+    this.#scheduler.kvCache.endSession(session);
+  }
+
+  /**
+   * The news of a step's result. What it says of sequences that left their slots meanwhile is void. A
+   * request for which the model has no number ends with an error, and nobody else does.
+   */
   receive({ step, samples, scores }: ScheduledStep, result: StepResult): SequenceOutput[] {
     const outputs: SequenceOutput[] = [];
     for (const [i, { sequence, epoch }] of scores.entries()) {
@@ -45,11 +68,13 @@ export class Outcomes {
       end = start + 1;
       while (samples[end]?.sequence === sequence) end += 1; // at its drafts' rows
       if (sequence.epoch !== epoch) continue;
-      const { beams } = this.requests.get(sequence.requestId)!;
-      if (beams === undefined) {
+      const request = this.requests.get(sequence.requestId)!;
+      if (result.tokens[start] === NO_TOKEN) {
+        outputs.push(...this.end(request, "error"));
+      } else if (request.beams === undefined) {
         outputs.push(...this.#takeSamples(sequence, { step, result, start, end }));
       } else {
-        outputs.push(...this.#takeCandidates(sequence, beams, result.logprobs[start]));
+        outputs.push(...this.#takeCandidates(sequence, request.beams, result.logprobs[start]));
       }
     }
     return outputs;
@@ -81,7 +106,7 @@ export class Outcomes {
       this.#estimate.record(sequence.tokens.length - sequence.numPromptTokens, sequence.session);
     }
     request.numUnfinished -= 1;
-    if (request.numUnfinished === 0) this.requests.delete(request.id);
+    if (request.numUnfinished === 0) this.#close(request);
     if (request.withheld === undefined) return [outputOf(sequence, tokens, logprobs)];
     request.withheld.push(sequence);
     return request.numUnfinished === 0 ? rank(request) : [];
@@ -109,14 +134,9 @@ export class Outcomes {
     for (let i = start; i < end && finishReason === undefined; i++) {
       // The first row holds the sequence's last token, later ones a draft each.
       const draft = step.rows[step.samples[i]!.row]!.token;
-      if (i > start && draft !== sequence.tokens.at(-1)) break;
-      finishReason = this.#append(
-        sequence,
-        result.tokens[i]!,
-        result.logprobs[i],
-        tokens,
-        logprobs,
-      );
+      const token = result.tokens[i]!;
+      if (i > start && (draft !== sequence.tokens.at(-1) || token === NO_TOKEN)) break;
+      finishReason = this.#append(sequence, token, result.logprobs[i], tokens, logprobs);
     }
     sequence.isHeld = false;
     const numDrafts = end - start - 1;
@@ -170,9 +190,9 @@ export class Outcomes {
     const [first] = request.sequences;
     if (beam.maxTokens === 0) return this.#finishBeams(request, group, "length");
     if (beam.tokens.length === beam.numPromptTokens) this.#noteUse(beam, request);
-    this.#metrics.recordTokens(first!.times, 1, this.#now());
     const moves = group.receive(beam, logprobs!.top);
     if (moves === undefined) return [];
+    this.#metrics.recordTokens(first!.times, 1, this.#now());
     if (group.search.isDone) return this.#finishBeams(request, group, "stop");
     this.#scheduler.residents.moveBeams(group, moves);
     return [];
@@ -182,12 +202,13 @@ export class Outcomes {
   #finishBeams(request: Request, group: BeamGroup, reason: FinishReason): SequenceOutput[] {
     const [first] = request.sequences as [Sequence];
     this.#scheduler.residents.finishBeams(group, reason);
-    this.requests.delete(request.id);
+    this.#close(request);
     const promptScores = first.takePromptScores();
     const hypotheses: (BeamHypothesis | undefined)[] = group.search.hypotheses(request.n);
     while (hypotheses.length < request.n) hypotheses.push(undefined);
     return hypotheses.map((hypothesis, index) => {
-      const finishReason = hypothesis?.finishReason ?? reason;
+      // What a search that failed had found is not the best that there is.
+      const finishReason = reason === "error" ? reason : (hypothesis?.finishReason ?? reason);
       this.#metrics.recordFinish(first.times, finishReason, this.#now());
       return {
         requestId: request.id,
@@ -203,10 +224,19 @@ export class Outcomes {
     });
   }
 
+  #close(request: Request): void {
+    this.#requests.delete(request.id);
+    this.deadlines.remove(request);
+  }
+
   /** Its conversation goes on here, and what is to be kept of its prompt was used now. */
-  #noteUse(sequence: Sequence, { keep, session }: Request): void {
+  #noteUse(sequence: Sequence, { keep, session, isSessionOver }: Request): void {
     if (sequence.status !== "running") return;
     const { kvCache } = this.#scheduler;
+    if (isSessionOver) {
+      kvCache.leave(sequence);
+      return;
+    }
     if (keep !== undefined) kvCache.keep(sequence, keep.ttlMs, session);
     if (session !== undefined) kvCache.noteSession(session, sequence);
   }

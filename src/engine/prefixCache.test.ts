@@ -10,20 +10,22 @@ const BLOCK_SIZE = 2;
 function createCache(hash?: TokenHash, numBlocks = 16, blockSize = BLOCK_SIZE) {
   const evictions: (readonly [number, number])[] = [];
   const relisted: number[] = [];
+  const free = new Set<number>();
   const cache = new PrefixCache({
     numBlocks,
     blockSize,
     hash,
+    isFree: (block) => free.has(block),
     onRankChange: (blocks) => relisted.push(...blocks),
     onPinLost: () => expect.unreachable("no prefix is kept here"),
     onEviction: (block, numTokens) => evictions.push([block, numTokens]),
   });
   cache.stepId = 1;
-  return { cache, evictions, relisted };
+  return { cache, evictions, relisted, free };
 }
 
 function keyOf(tokens: readonly number[], scope: PrefixScope = DEFAULT_SCOPE): PrefixKey {
-  return { tokens, prefixScope: scope, blockHashes: [] };
+  return { tokens, prefixScope: scope, blockHashes: [], lastHit: undefined };
 }
 
 /** Caches the full blocks of `tokens` in these blocks. */
@@ -126,6 +128,20 @@ describe("PrefixCache", () => {
     numHashed = 0;
     for (let i = 0; i < 5; i++) expect(cache.find(key, 2)).toHaveLength(2);
     expect(numHashed).toBe(0);
+  });
+
+  it("keeps no duplicate that nobody holds", () => {
+    const { cache, relisted, free } = createCache();
+    const key = keyOf([1, 2, 3, 4]);
+    const node = cache.insert(undefined, key, 0, 5);
+    free.add(5);
+    cache.insert(undefined, key, 0, 9);
+    expect(node.blocks).toEqual([9]);
+    expect([cache.nodeOf(5), cache.numBlocks]).toEqual([undefined, 1]);
+    expect(relisted).toContain(5);
+    cache.insert(undefined, key, 0, 7);
+    expect(node.blocks).toEqual([9, 7]);
+    cache.checkIntegrity();
   });
 
   it("keeps duplicates and evicts only the block that is asked for", () => {

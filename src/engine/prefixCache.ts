@@ -1,6 +1,6 @@
 import { invariant } from "../errors.ts";
 import { BLOCK_RANK, type BlockContents, type BlockRank } from "./blockPool.ts";
-import type { Pin, PrefixKey, PrefixNode } from "./prefixNode.ts";
+import type { Pin, PrefixKey, PrefixNode, PrefixPlace } from "./prefixNode.ts";
 import { PrefixTree } from "./prefixTree.ts";
 import { hashTokens, type TokenHash } from "./tokenHash.ts";
 import { commonLength, lowerBound } from "./tokenOrder.ts";
@@ -15,6 +15,8 @@ export interface PrefixCacheOptions {
   readonly numBlocks: number;
   readonly blockSize: number;
   readonly hash?: TokenHash | undefined;
+  /** Nobody holds the block. */
+  readonly isFree: (block: number) => boolean;
   /** The ranks of these blocks have changed, or they were of use. */
   readonly onRankChange: (blocks: readonly number[]) => void;
   /** The last node of a kept prefix is lost, because everything else is in use. */
@@ -39,6 +41,7 @@ export class PrefixCache implements BlockContents {
   /** The step that is being scheduled: what it writes can be shared but not yet copied. */
   stepId = 0;
   readonly #tree: PrefixTree;
+  readonly #isFree: (block: number) => boolean;
   readonly #onRankChange: (blocks: readonly number[]) => void;
   readonly #onPinLost: (pin: Pin) => void;
   readonly #onEviction: ((block: number, numTokens: number) => void) | undefined;
@@ -51,6 +54,7 @@ export class PrefixCache implements BlockContents {
   constructor(options: PrefixCacheOptions) {
     const { numBlocks } = options;
     this.#tree = new PrefixTree(options.blockSize, options.hash ?? hashTokens);
+    this.#isFree = options.isFree;
     this.#onRankChange = options.onRankChange;
     this.#onPinLost = options.onPinLost;
     this.#onEviction = options.onEviction;
@@ -90,7 +94,7 @@ export class PrefixCache implements BlockContents {
     maxBlocks: number,
     others: readonly (PrefixKey & { readonly numComputedTokens: number })[],
   ): boolean {
-    const index = this.find(key, maxBlocks).length;
+    const index = this.seek(key, maxBlocks).count;
     if (index === maxBlocks) return false;
     const hash = this.#tree.hashOf(key, index);
     const end = (index + 1) * this.#tree.blockSize;
@@ -102,15 +106,47 @@ export class PrefixCache implements BlockContents {
     );
   }
 
-  /** Nodes of the longest run of full cached blocks that `key` begins with, at most `maxBlocks` of them. */
-  find(key: PrefixKey, maxBlocks: number): PrefixNode[] {
-    const found: PrefixNode[] = [];
-    let node = this.#tree.root(key.prefixScope);
-    while (node !== undefined && found.length < maxBlocks) {
-      node = this.#tree.find(node, key, found.length);
-      if (node !== undefined) found.push(node);
+  /**
+   * The end of the longest run of full cached blocks that `key` begins with, at most `maxBlocks` of them.
+   * Asked again, it costs what has changed since, whatever the length.
+   */
+  seek(key: PrefixKey, maxBlocks: number): PrefixPlace {
+    key.lastHit = this.seekWhere(key, maxBlocks, key.lastHit, isCached);
+    return key.lastHit;
+  }
+
+  /**
+   * The end of the longest such run of nodes for which `isIn` is true; where it is true for a node, it must
+   * be for all before it, and it must not be for one that is not cached. Searched from `from` on, where an
+   * earlier search for `key` ended.
+   */
+  seekWhere(
+    key: PrefixKey,
+    maxBlocks: number,
+    from: PrefixPlace | undefined,
+    isIn: (node: PrefixNode) => boolean,
+  ): PrefixPlace {
+    let { node, count } = from ?? { node: undefined, count: 0 };
+    while (count > maxBlocks || (node !== undefined && !isIn(node))) {
+      count -= 1;
+      node = count === 0 ? undefined : node!.parent;
     }
-    return found;
+    let parent = node ?? this.#tree.root(key.prefixScope);
+    while (parent !== undefined && count < maxBlocks) {
+      parent = this.#tree.find(parent, key, count);
+      if (parent === undefined || !isIn(parent)) break;
+      node = parent;
+      count += 1;
+    }
+    return { node, count };
+  }
+
+  /** The nodes of the run that `seek` finds. */
+  find(key: PrefixKey, maxBlocks: number): PrefixNode[] {
+    const { node: last, count } = this.seek(key, maxBlocks);
+    const found: PrefixNode[] = [];
+    for (let node = last; found.length < count; node = node!.parent) found.push(node!);
+    return found.reverse();
   }
 
   /**
@@ -165,14 +201,19 @@ export class PrefixCache implements BlockContents {
   }
 
   /**
-   * Remembers that `block` holds the `index`-th full block of `key`, after `parent`. Equal content in
-   * another block is kept beside it, not merged, as long as both are held: a block table never changes
-   * for it. A block that two tables share may be offered twice.
+   * Remembers that `block`, which is held, holds the `index`-th full block of `key`, after `parent`. Equal
+   * content in another block is kept beside it, not merged, as long as both are held: a block table never
+   * changes for it. A block that two tables share may be offered twice.
    */
   insert(parent: PrefixNode | undefined, key: PrefixKey, index: number, block: number): PrefixNode {
     const node = this.#tree.addFull(parent, key, index);
     if (this.#nodeOfBlock[block] === node) return node;
     if (node.blocks.length === 0) this.#supersedeTails(node);
+    const [other] = node.blocks;
+    if (other !== undefined && this.#isFree(other)) {
+      this.#removeBlock(other);
+      this.#onRankChange([other]);
+    }
     this.#addBlock(node, block);
     this.setSuperseded(node, false);
     return node;
@@ -237,6 +278,7 @@ export class PrefixCache implements BlockContents {
 
   /** Forgets every prefix, because the K and V are gone or cannot be trusted. */
   clear(): void {
+    for (const node of this.#nodeOfBlock) if (node !== undefined) node.blocks.length = 0;
     this.#tree.clear();
     this.#nodeOfBlock.fill(undefined);
     this.#numBlocks = 0;
@@ -312,4 +354,9 @@ export class PrefixCache implements BlockContents {
     node.blocks.push(block);
     this.#numBlocks += 1;
   }
+}
+
+/** False for what was evicted, or was in the cache before it was cleared. */
+function isCached({ blocks }: PrefixNode): boolean {
+  return blocks.length > 0;
 }

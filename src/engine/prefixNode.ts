@@ -9,7 +9,7 @@ export interface PrefixNode {
   readonly parent: PrefixNode | undefined;
   /** [blockSize], or fewer: a tail, which a sequence left behind. A tail has no children. */
   readonly tokens: readonly number[];
-  /** Blocks that hold the K and V of these tokens after this prefix; of several at most one is free. */
+  /** Blocks that hold the K and V of these tokens after this prefix; if they are several, all are held. */
   readonly blocks: number[];
   /** In the order of their tokens. */
   readonly children: PrefixNode[];
@@ -48,6 +48,14 @@ export interface PrefixScope {
 
 export const DEFAULT_SCOPE: PrefixScope = { salt: "", adapterId: null };
 
+/** The end of a run of full blocks from the root on. */
+export interface PrefixPlace {
+  /** Undefined at the root. */
+  readonly node: PrefixNode | undefined;
+  /** Blocks up to there. */
+  readonly count: number;
+}
+
 /** Tokens to look up or to remember, and what keys them. A `Sequence` is one. */
 export interface PrefixKey {
   /** Only ever appended to. */
@@ -55,4 +63,6 @@ export interface PrefixKey {
   readonly prefixScope: PrefixScope;
   /** Hashes of full blocks of the tokens, as far as they were asked for; the cache writes them. */
   readonly blockHashes: number[];
+  /** Where the last lookup ended, for the next to go on from there; the cache writes it. */
+  lastHit: PrefixPlace | undefined;
 }

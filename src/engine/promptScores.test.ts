@@ -12,13 +12,13 @@ function scoredPositions({ executor }: EngineWorld): number[][] {
 describe("prompt scores", () => {
   it("come once, whole, with the first output; the first token has none", async () => {
     const world = new EngineWorld(NO_END);
-    world.add("a", tokens(6), { promptLogprobs: 2, maxTokens: 3 });
+    world.add("a", tokens(4), { promptLogprobs: 2, maxTokens: 3 });
     await world.step();
     expect(world.of("a").tokens).toHaveLength(1);
-    expect(world.of("a").promptScores).toEqual(expectedScores(tokens(6), 2));
+    expect(world.of("a").promptScores).toEqual(expectedScores(tokens(4), 2));
     await world.run();
     world.checkDelivered();
-    expect(scoredPositions(world)).toEqual([[0, 1, 2, 3, 4], [], []]);
+    expect(scoredPositions(world)).toEqual([[0, 1, 2], [], []]);
   });
 
   it("of a prompt of one token are an empty list", async () => {

@@ -19,6 +19,8 @@ export interface Request {
   readonly hidesLogprobs: boolean;
   readonly keep: Keep | undefined;
   readonly session: string | undefined;
+  /** The session ended before the request did. */
+  isSessionOver: boolean;
   /** On the engine's clock; Infinity = none. */
   readonly deadlineAtMs: number;
   /** Samples that have not ended; 1 for a beam search under way. */
@@ -83,6 +85,7 @@ export function createRequest(
     hidesLogprobs: request.sampling.logprobs === undefined,
     keep: request.keep,
     session: request.session,
+    isSessionOver: false,
     deadlineAtMs: request.deadlineMs === undefined ? Infinity : nowMs + request.deadlineMs,
     numUnfinished: count,
     withheld: ranks ? [] : undefined,

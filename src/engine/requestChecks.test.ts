@@ -73,7 +73,7 @@ describe("checkRequest", () => {
     [{ n: 3, bestOf: 2 }, /bestOf is 2; it must be n \(3\) or more/],
     [{ bestOf: 2, beam: BEAM }, /bestOf is 2; it must be left out in a beam search/],
     [{ beam: { ...BEAM, width: 0 } }, /beam.width is 0/],
-    [{ beam: { ...BEAM, width: 9 } }, /beam.width is 9; it must be 8 or less/],
+    [{ beam: { ...BEAM, width: 9 } }, /search of width 9.*at most 8 beams.*maxSequences is 8/],
     [{ beam: BEAM, n: 3 }, /beam.width is 2; it must be n \(3\) or more/],
     [{ beam: { ...BEAM, lengthPenalty: Number.NaN } }, /beam.lengthPenalty is NaN/],
     [{ beam: BEAM, sampling: { ...GREEDY, temperature: 1 } }, /temperature must be 0/],
@@ -98,7 +98,7 @@ describe("checkRequest", () => {
   it("refuses beams beyond MAX_BEAM_WIDTH however many slots there are", () => {
     const width = MAX_BEAM_WIDTH + 1;
     const error = errorOf({ beam: { ...BEAM, width } }, { maxSequences: 100 });
-    expect(error.message).toMatch(`it must be ${MAX_BEAM_WIDTH} or less`);
+    expect(error.message).toMatch(`at most ${MAX_BEAM_WIDTH} beams`);
   });
 
   it("refuses a prompt that leaves no room for a token, with the numbers", () => {
@@ -114,7 +114,7 @@ describe("checkRequest", () => {
     const error = errorOf(fields, { numBlocks: 12 });
     expect(error.code).toBe("kv-pool-too-small");
     expect(error.data).toMatchObject({ needed: 13, total: 12, blockSize: 4 });
-    expect(error.message).toMatch(/Lower maxTokens, shorten the prompt or enlarge the pool/);
+    expect(error.message).toMatch(/Ask for fewer tokens, shorten the prompt or enlarge the pool/);
     expect(() => check(fields, { numBlocks: 13 })).not.toThrow();
     // The output is clipped to the context first.
     expect(() => check({ ...fields, maxTokens: 1e6 }, { numBlocks: 16 })).not.toThrow();

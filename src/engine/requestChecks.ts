@@ -40,10 +40,12 @@ function checkChoices({ n, bestOf, beam, sampling }: EngineRequest, limits: Requ
   checkCount("beam.width", beam.width);
   const most = Math.min(MAX_BEAM_WIDTH, limits.maxSequences);
   if (beam.width > most) {
-    refuse(
-      "beam.width",
-      beam.width,
-      `${most} or less: twice as many log-probabilities are needed, and as many slots as beams`,
+    // A user's doing, in words that hold for users too: their name of the field is another.
+    const { width } = beam;
+    throw new QuireError(
+      "invalid-argument",
+      `A beam search of width ${width} can't run; at most ${most} beams can: each takes a slot (maxSequences is ${limits.maxSequences}), and no search has more than ${MAX_BEAM_WIDTH}.`,
+      { width, most },
     );
   }
   if (beam.width < n) refuse("beam.width", beam.width, `n (${n}) or more`);
@@ -100,7 +102,7 @@ function checkSize(request: EngineRequest, limits: RequestLimits): void {
     const what = width === 1 ? "The request" : `A beam search of width ${width}`;
     throw new QuireError(
       "kv-pool-too-small",
-      `${what} may need ${needed} KV blocks (${promptTokens} prompt and ${maxTokens} output tokens, ${blockSize} a block); the pool has ${numBlocks}. Lower maxTokens, shorten the prompt or enlarge the pool.`,
+      `${what} may need ${needed} KV blocks (${promptTokens} prompt and ${maxTokens} output tokens, ${blockSize} a block); the pool has ${numBlocks}. Ask for fewer tokens, shorten the prompt or enlarge the pool.`,
       { needed, total: numBlocks, blockSize, promptTokens, maxTokens },
     );
   }

@@ -176,10 +176,20 @@ export class Residents {
     when: { readonly timeMs: number; readonly stepId: number },
   ): void {
     while (this.running.last !== undefined) this.preempt(this.running.last, reason, when);
-    if (reason === "caller") return;
-    for (const sequence of this.#swapped) this.#kvCache.dropSwapped(sequence);
-    this.#swapped.clear();
-    this.#swapOuts = [];
+    if (reason === "device") this.#voidSwapOuts(0);
+  }
+
+  /**
+   * A step failed for want of host memory: preempts all, and swaps nobody out from now on. What went to
+   * the host up to step `lastStepId` stays usable.
+   */
+  stopSwapping(
+    lastStepId: number,
+    when: { readonly timeMs: number; readonly stepId: number },
+  ): void {
+    this.#hostBlocks.close();
+    while (this.running.last !== undefined) this.preempt(this.running.last, "device", when);
+    this.#voidSwapOuts(lastStepId + 1);
   }
 
   /** Ends an unfinished sequence that is no beam; safe while a step with it is in flight. */
@@ -210,18 +220,17 @@ export class Residents {
     return swapOuts;
   }
 
+  /** Host blocks that nobody will swap in any more, since this was last asked. */
+  takeHostReleases(): readonly number[] {
+    return this.#hostBlocks.takeReleased();
+  }
+
   /**
    * There is no step `stepId` to carry these blocks, and perhaps never one while they are waited for: what
    * is in them is computed again, as far as the prefix cache does not have it still.
    */
   cancelSwapOuts(stepId: number): void {
-    if (this.#swapOuts.length === 0) return;
-    this.#swapOuts = [];
-    for (const sequence of this.#swapped) {
-      if (sequence.swapped!.stepId !== stepId) continue;
-      this.#kvCache.dropSwapped(sequence);
-      this.#swapped.delete(sequence);
-    }
+    if (this.#swapOuts.length > 0) this.#voidSwapOuts(stepId);
   }
 
   /** Throws `internal` if queues, slots and blocks contradict each other. O(everything). */
@@ -260,6 +269,16 @@ export class Residents {
     this.#swapOuts.push(...swaps);
     this.#swapped.add(sequence);
     return true;
+  }
+
+  /** What steps from `stepId` on were to bring to the host is not there: it is computed again. */
+  #voidSwapOuts(stepId: number): void {
+    this.#swapOuts = [];
+    for (const sequence of this.#swapped) {
+      if (sequence.swapped!.stepId < stepId) continue;
+      this.#kvCache.dropSwapped(sequence);
+      this.#swapped.delete(sequence);
+    }
   }
 
   #end(sequences: readonly Sequence[], reason: FinishReason): void {

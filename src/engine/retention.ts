@@ -64,8 +64,7 @@ export class Retention {
     for (let pin = this.#due.at(-1); pin !== undefined; pin = this.#due.at(-1)) {
       if (pin.dueAt > now) return;
       this.#due.pop();
-      // A prefix that somebody holds is in use.
-      if (pin.node.blocks.some((block) => this.#pool.refCount(block) > 0)) this.#use(pin);
+      if (this.#isInUse(pin)) this.#use(pin);
       if (pin.expiresAt > now) this.#schedule(pin);
       else this.#remove(pin);
     }
@@ -78,11 +77,13 @@ export class Retention {
     this.#leave(pin, session);
   }
 
-  /** Holds the number of kept free blocks under the cap. */
+  /** Holds the number of kept free blocks under the cap. What is in use is not among them, and is left alone. */
   trim(): void {
     if (this.#pool.numKept <= this.#maxKept) return;
     for (const pin of this.#pins) {
-      while (this.#pins.has(pin) && this.#pool.numKept > this.#maxKept) this.shorten(pin);
+      while (this.#pool.numKept > this.#maxKept && this.#pins.has(pin) && !this.#isInUse(pin)) {
+        this.shorten(pin);
+      }
     }
   }
 
@@ -145,6 +146,11 @@ export class Retention {
     node.pin = pin;
     this.#addToPath(node, 1);
     return pin;
+  }
+
+  /** Whoever holds the end of a prefix holds all of it. */
+  #isInUse({ node }: Pin): boolean {
+    return this.#pool.refCount(node.blocks[0]!) > 0;
   }
 
   #use(pin: Pin): void {

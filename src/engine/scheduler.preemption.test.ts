@@ -3,6 +3,22 @@ import { SAMPLED_TOKEN } from "./step.ts";
 import { CANDIDATES, SchedulerWorld, tokens } from "./testing/schedulerWorld.ts";
 
 describe("Scheduler: preemption", () => {
+  it("happens to nobody for a better priority that would not come in all the same, for the sake of those who stay", () => {
+    const world = new SchedulerWorld({ numBlocks: 20, expectedOutput: 800 });
+    const better = world.addOne(tokens(30), { maxTokens: 1000 });
+    const slow = [1, 2].map((i) => world.addOne(tokens(30, 100 * i), { priority: 2 }));
+    world.step();
+    // 16 blocks would be free without the slow ones, but 4 of them are the better one's to grow.
+    const large = world.addOne(tokens(256, 500), { priority: 1 });
+    for (let i = 0; i < 3; i++) world.step();
+    expect([better, large, ...slow].map(({ status }) => status)).toEqual([
+      "running",
+      "waiting",
+      "running",
+      "running",
+    ]);
+  });
+
   it("keeps the victim's tokens and resumes it from what the cache still has", () => {
     const world = new SchedulerWorld({ numBlocks: 4 });
     const first = world.addOne(tokens(31));

@@ -136,6 +136,44 @@ describe("Scheduler: who runs", () => {
     expect(world.running).toEqual([sequences[1], sequences[2]]);
   });
 
+  it("does not read what waits again in every step, however much of it is cached, held or not", () => {
+    const readsOf = (numBlocks: number, waitingOrder: "fcfs" | "longest-prefix") => {
+      const world = new SchedulerWorld({ numBlocks: 2 * numBlocks + 40, waitingOrder });
+      const shared = tokens(16 * numBlocks);
+      const other = tokens(16 * numBlocks, 50_000);
+      const holder = world.addOne([...shared, 1], { maxTokens: 400 });
+      world.step();
+      const left = world.addOne(other);
+      world.step();
+      world.finish(left); // its prefix stays, and nobody holds it
+      let numReads = 0;
+      // None of them fits.
+      for (let i = 0; i < 8; i++) {
+        const prefix = i % 2 === 0 ? shared : other;
+        const prompt = [...prefix, ...tokens(16 * (numBlocks + 60), 100_000 * (i + 1))];
+        const sequence = world.addOne(prompt);
+        const counted = new Proxy(sequence.tokens, {
+          get: (target, name) => {
+            if (typeof name === "string" && /^\d+$/.test(name)) numReads += 1;
+            return Reflect.get(target, name);
+          },
+        });
+        Object.defineProperty(sequence, "tokens", { value: counted });
+      }
+      for (let i = 0; i < 3; i++) world.step();
+      expect(numReads).toBeGreaterThan(8 * 16 * numBlocks); // once
+      numReads = 0;
+      // The holder fills blocks meanwhile, which are cached.
+      for (let i = 0; i < 40; i++) world.step();
+      expect(world.running).toEqual([holder]);
+      return numReads;
+    };
+    for (const order of ["fcfs", "longest-prefix"] as const) {
+      expect(readsOf(100, order)).toBeLessThan(40 * 8 * 64);
+      expect(readsOf(100, order)).toBeLessThanOrEqual(readsOf(10, order));
+    }
+  });
+
   it("counts computed tokens when they are scheduled, so the next step needs no result of the last", () => {
     const world = new SchedulerWorld({ maxRows: 16 });
     const sequence = world.addOne(tokens(40));

@@ -85,26 +85,44 @@ export class Scheduler {
     // Those who fork in this step have their first rows in the next: what they share is written in this one.
     const residents = [...running];
     this.#scheduleDecodes(builder, residents);
-    const maxRows = builder.numRows + budget.prefillRows(builder.numRows);
+    const prompts = residents.filter((sequence) => numRowsWanted(sequence) > 1);
+    const numDecodeRows = builder.numRows;
+    // As if all were as deep in their prompts as the deepest: then what is shared fairly fits too.
+    const depth = Math.max(0, ...prompts.map(({ numComputedTokens }) => numComputedTokens));
+    const maxRows = numDecodeRows + budget.prefillRows(builder.load, depth);
     // Whoever was preempted for blocks must not come back at once, nor anybody in its stead.
     const newcomers = numPreempted === 0 ? this.#newcomers.inOrder(this.#options.waitingOrder) : [];
-    this.#schedulePrompts(builder, maxRows, residents, newcomers);
-    this.#admitWaiting(builder, maxRows, newcomers);
+    this.#schedulePrompts(builder, maxRows, prompts, newcomers);
+    this.#admitWaiting(builder, maxRows, numDecodeRows, newcomers);
     if (builder.numRows === 0) {
       this.residents.cancelSwapOuts(id);
       return undefined;
     }
-    const { msPerStep, msPerRow } = budget;
-    const lostMs = (this.residents.lostRows - lostRows) * msPerRow;
-    this.#admission.record(lostMs, msPerStep + builder.numRows * msPerRow);
+    const lostMs = (this.residents.lostRows - lostRows) * budget.msPerRow;
+    this.#admission.record(lostMs, budget.msOf(builder.load));
     this.numSteps = id;
-    return builder.build(id, this.residents.takeSwapOuts(), this.kvCache.takeCopies());
+    return builder.build(id, {
+      hostReleases: this.residents.takeHostReleases(),
+      swapOuts: this.residents.takeSwapOuts(),
+      copies: this.kvCache.takeCopies(),
+    });
   }
 
   /** Preempts all. `device`: what waits in host memory is void too. */
   preemptAll(reason: "caller" | "device"): void {
     const timeMs = this.#options.now();
     this.residents.preemptAll(reason, { timeMs, stepId: this.numSteps });
+  }
+
+  /**
+   * The back end had no host memory for the swaps of a step, and failed it; `why` is its reason. Everyone
+   * recomputes and no prefix is trusted, as after any failed step, but for what earlier steps swapped out.
+   */
+  stopSwapping(why: string): void {
+    const when = { timeMs: this.#options.now(), stepId: this.numSteps };
+    this.residents.stopSwapping(this.numCompletedSteps, when);
+    this.kvCache.clear();
+    this.#options.events.push({ kind: "swap-off", ...when, why });
   }
 
   /** What a sequence that does not get on lacks, for people. */
@@ -132,20 +150,22 @@ export class Scheduler {
     const { first } = waiting;
     if (first === undefined || running.size === 0) return;
     // Whoever has aged past it would only come back at once.
-    const lower = [...running].filter(
-      (sequence) => sequence.priority > first.priority && comesBefore(first, sequence),
-    );
+    const isLower = (sequence: Sequence) =>
+      sequence.priority > first.priority && comesBefore(first, sequence);
+    const lower = [...running].filter(isLower);
     if (lower.length === 0) return;
     lower.sort((a, b) => b.priority - a.priority || (comesBefore(a, b) ? 1 : -1));
     const most = lower.reduce((sum, { blockTable }) => sum + blockTable.length, 0);
-    const needed = this.#blocksNeeded(first);
     const { pool } = this.kvCache;
-    if (needed > pool.numFree + most) return;
+    const staying = [...running].filter((sequence) => !isLower(sequence));
+    const hasBlocks = (left: Iterable<Sequence>, numFree: number) =>
+      this.#blocksNeeded(first) + this.#headroom(left) <= numFree;
+    if (!hasBlocks(staying, pool.numFree + most)) return;
     const slots = lower.reduce((sum, { forks }) => sum + 1 + forks.length, 0);
     if (numForksOf(first) >= this.residents.numFreeSlots + slots) return;
     for (const victim of lower) {
-      const hasBlocks = needed + this.#headroom() <= pool.numFree;
-      if (hasBlocks && numForksOf(first) < this.residents.numFreeSlots) return;
+      const hasSlots = numForksOf(first) < this.residents.numFreeSlots;
+      if (hasSlots && hasBlocks(running, pool.numFree)) return;
       if (isSeated(victim)) this.preempt(victim, "priority");
     }
   }
@@ -190,10 +210,9 @@ export class Scheduler {
   #schedulePrompts(
     builder: StepBuilder,
     maxRows: number,
-    residents: readonly Sequence[],
+    prompts: readonly Sequence[],
     newcomers: readonly Sequence[],
   ): void {
-    const prompts = residents.filter((sequence) => numRowsWanted(sequence) > 1);
     if (prompts.length === 0) return;
     const all = [...prompts, ...this.#newcomers.likely(newcomers, this.#headroom())];
     const wants = all.map(({ numMissingTokens }) => numMissingTokens);
@@ -204,9 +223,8 @@ export class Scheduler {
   }
 
   /** Blocks that an admission must leave free. */
-  #headroom(): number {
-    const { running } = this.residents;
-    return running.size === 0 ? 0 : this.#admission.reserveBlocks(running);
+  #headroom(running: Iterable<Sequence> = this.residents.running): number {
+    return this.#admission.reserveBlocks(running);
   }
 
   /**
@@ -214,7 +232,19 @@ export class Scheduler {
    * `MAX_SKIPS` times at most, never by a lower priority, which would be preempted for it, and not at all
    * if it was preempted itself. Never preempts.
    */
-  #admitWaiting(builder: StepBuilder, maxRows: number, newcomers: readonly Sequence[]): void {
+  #admitWaiting(
+    builder: StepBuilder,
+    maxRows: number,
+    numDecodeRows: number,
+    newcomers: readonly Sequence[],
+  ): void {
+    const { budget, maxLogits } = this.#options;
+    // How deep in its prompt a newcomer begins, and so what its rows cost, is known when it is in.
+    const rowsLeft = (depth: number) => {
+      const numPromptRows = builder.numRows - numDecodeRows;
+      const inTime = budget.prefillRows(builder.load, depth, numPromptRows);
+      return Math.min(maxRows - builder.numRows, inTime);
+    };
     const likely = this.#newcomers.likely(newcomers, this.#headroom());
     const wants = likely.map(({ numMissingTokens }) => numMissingTokens);
     const shares = fairShares(wants, maxRows - builder.numRows);
@@ -226,8 +256,8 @@ export class Scheduler {
     let lowestPriority = Number.POSITIVE_INFINITY;
     for (const sequence of newcomers) {
       if (sequence.priority > lowestPriority) continue;
-      const numRows = maxRows - builder.numRows;
-      if (numRows === 0 || builder.numLogits === this.#options.maxLogits) return;
+      const numRows = rowsLeft(0);
+      if (numRows === 0 || builder.numLogits === maxLogits) return;
       if (starving.some((other) => isPassedOver(other, sequence))) continue;
       if (this.#newcomers.waitsToShare(sequence)) {
         sharing.add(sequence);
@@ -248,8 +278,8 @@ export class Scheduler {
       }
       // More than its share if those before it did not need theirs.
       const share = Math.ceil(numRows / Math.max(1, numLikely));
-      const most = Math.min(numRows, Math.max(share, planned.get(sequence) ?? 0));
-      this.#scheduleChunk(sequence, most, builder);
+      const most = Math.max(share, planned.get(sequence) ?? 0);
+      this.#scheduleChunk(sequence, Math.min(most, rowsLeft(sequence.numComputedTokens)), builder);
       numLikely -= 1;
     }
   }

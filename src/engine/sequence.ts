@@ -1,6 +1,11 @@
 import type { Drafter } from "./drafter.ts";
 import type { SwappedBlocks } from "./hostBlocks.ts";
-import { DEFAULT_SCOPE, type PrefixNode, type PrefixScope } from "./prefixNode.ts";
+import {
+  DEFAULT_SCOPE,
+  type PrefixNode,
+  type PrefixPlace,
+  type PrefixScope,
+} from "./prefixNode.ts";
 import type { SamplingParams } from "./sampling.ts";
 import { createTimes, type SequenceTimes } from "./sequenceTimes.ts";
 import type { TokenLogprobs, TokenScore } from "./step.ts";
@@ -117,6 +122,9 @@ export class Sequence {
   prefix: PrefixNode | undefined;
   /** Hashes of the full blocks of `tokens`, as far as anybody asked: the prefix cache's own. */
   readonly blockHashes: number[] = [];
+  /** While it waits: how far what it begins with is cached, and held by others, as it was found last. */
+  lastHit: PrefixPlace | undefined;
+  lastHeld: PrefixPlace | undefined;
   /** Its K and V in host memory, while it waits swapped out. */
   swapped: SwappedBlocks | undefined;
 

@@ -1,6 +1,6 @@
 import type { BlockCopies } from "./blockCopies.ts";
 import type { PrefixCache } from "./prefixCache.ts";
-import type { PrefixNode } from "./prefixNode.ts";
+import type { PrefixKey, PrefixNode } from "./prefixNode.ts";
 import type { Retention } from "./retention.ts";
 import type { RequestId, Sequence } from "./sequence.ts";
 import { commonLength } from "./tokenOrder.ts";
@@ -8,11 +8,17 @@ import { commonLength } from "./tokenOrder.ts";
 /** Most sessions that are remembered; the one that was heard of longest ago is forgotten first. */
 export const MAX_SESSIONS = 1024;
 
+/** What a sample of a turn leaves behind. The sequence itself, which has much more, is not held for it. */
+interface Branch extends PrefixKey {
+  /** The sequence's own, empty when it has let go of its blocks. */
+  readonly blockTable: readonly number[];
+}
+
 /** The last turn of a conversation. */
 interface Turn {
   readonly requestId: RequestId;
   /** Its samples. */
-  readonly sequences: Sequence[];
+  readonly branches: Branch[];
 }
 
 export interface SessionsOptions {
@@ -32,8 +38,11 @@ export class Sessions {
   readonly #copies: BlockCopies;
   readonly #retention: Retention;
   readonly #turns = new Map<string, Turn | undefined>(); // in order of last mention
-  /** Sequences that hold blocks still, of branches that were left; how many tokens are not part of it. */
-  readonly #left = new Map<Sequence, number>();
+  /** Branches that were left while their sequences hold blocks, by block table; how many tokens are not part of it. */
+  readonly #left = new Map<
+    readonly number[],
+    { readonly branch: Branch; readonly numCommon: number }
+  >();
 
   constructor(options: SessionsOptions) {
     this.#blockSize = options.blockSize;
@@ -57,17 +66,24 @@ export class Sessions {
   note(session: string, sequence: Sequence): void {
     this.touch(session);
     const turn = this.#turns.get(session);
-    if (turn?.requestId === sequence.requestId) {
-      if (!turn.sequences.includes(sequence)) turn.sequences.push(sequence);
+    const { requestId, tokens, prefixScope } = sequence;
+    const branch = branchOf(sequence);
+    if (turn?.requestId === requestId) {
+      if (!turn.branches.some((known) => known.tokens === tokens)) turn.branches.push(branch);
       return;
     }
-    this.#turns.set(session, { requestId: sequence.requestId, sequences: [sequence] });
-    for (const before of turn?.sequences ?? []) {
+    this.#turns.set(session, { requestId, branches: [branch] });
+    for (const before of turn?.branches ?? []) {
       const isComparable =
-        before.prefixScope.salt === sequence.prefixScope.salt &&
-        before.prefixScope.adapterId === sequence.prefixScope.adapterId;
-      if (isComparable) this.#leave(before, commonLength(before.tokens, sequence.tokens));
+        before.prefixScope.salt === prefixScope.salt &&
+        before.prefixScope.adapterId === prefixScope.adapterId;
+      if (isComparable) this.#leave(before, commonLength(before.tokens, tokens));
     }
+  }
+
+  /** Nobody will come back to any of what the sequence holds. */
+  leave(sequence: Sequence): void {
+    this.#leave(branchOf(sequence), 0);
   }
 
   /** Nobody will come back: the whole last turn is evicted first, and what it kept is kept no more. */
@@ -75,15 +91,15 @@ export class Sessions {
     this.#retention.endSession(session);
     const turn = this.#turns.get(session);
     this.#turns.delete(session);
-    for (const sequence of turn?.sequences ?? []) this.#leave(sequence, 0);
+    for (const branch of turn?.branches ?? []) this.#leave(branch, 0);
   }
 
   /** The sequence has let go of its blocks. */
-  released(sequence: Sequence): void {
-    const numCommon = this.#left.get(sequence);
-    if (numCommon === undefined) return;
-    this.#left.delete(sequence);
-    this.#supersede(sequence, numCommon);
+  released({ blockTable }: Sequence): void {
+    const left = this.#left.get(blockTable);
+    if (left === undefined) return;
+    this.#left.delete(blockTable);
+    this.#supersede(left.branch, left.numCommon);
   }
 
   clear(): void {
@@ -91,22 +107,23 @@ export class Sessions {
     this.#left.clear();
   }
 
-  #leave(sequence: Sequence, numCommon: number): void {
-    if (sequence.blockTable.length > 0) this.#left.set(sequence, numCommon);
-    else this.#supersede(sequence, numCommon);
+  #leave(branch: Branch, numCommon: number): void {
+    const { blockTable } = branch;
+    if (blockTable.length > 0) this.#left.set(blockTable, { branch, numCommon });
+    else this.#supersede(branch, numCommon);
   }
 
   /**
    * Walks up from the end of the branch to what is common, or kept, or held, or has another
    * continuation: a node is superseded only if all behind it is.
    */
-  #supersede(sequence: Sequence, numCommon: number): void {
-    const { tokens } = sequence;
+  #supersede(branch: Branch, numCommon: number): void {
+    const { tokens } = branch;
     const numFull = Math.floor(tokens.length / this.#blockSize);
-    const nodes = this.#prefixes.find(sequence, numFull);
+    const nodes = this.#prefixes.find(branch, numFull);
     const start = nodes.length * this.#blockSize;
     const end = Math.min(tokens.length, start + this.#blockSize);
-    const tail = this.#prefixes.findTail(nodes.at(-1), sequence, start, end);
+    const tail = this.#prefixes.findTail(nodes.at(-1), branch, start, end);
     if (tail !== undefined && start + tail.tokens.length > numCommon) {
       this.#prefixes.setSuperseded(tail, true);
     }
@@ -125,4 +142,8 @@ export class Sessions {
       children.every((child) => child.isSuperseded || this.#prefixes.isTail(child))
     );
   }
+}
+
+function branchOf({ tokens, prefixScope, blockHashes, blockTable }: Sequence): Branch {
+  return { tokens, prefixScope, blockHashes, blockTable, lastHit: undefined };
 }

@@ -3,6 +3,12 @@ import type { SamplingParams } from "./sampling.ts";
 /** In `StepRow.token`: the row's token is what the back end last sampled for the row's slot. */
 export const SAMPLED_TOKEN = -1;
 
+/**
+ * In `StepResult.tokens`: nothing could be sampled, since no logit of the row is a finite number. Steps in
+ * flight may name it as SAMPLED_TOKEN; which token that is, is undefined.
+ */
+export const NO_TOKEN = -1;
+
 /** One token of one sequence on its way through the model. */
 export interface StepRow {
   /** Index of the sequence's resident state in the back end: block table, sampling state. < maxSequences. */
@@ -78,12 +84,14 @@ export interface BlockSwap {
 /**
  * One forward pass over a batch of rows: all that a back end needs to run it. Holds no tensor.
  *
- * What a step does to the pool, in this order: swap out, swap in, copy, rows. A block is the target of at
- * most one swap-in or copy, no copy's target is another's source, and no host block goes out and in.
+ * What a step does to the pool, in this order: release, swap out, swap in, copy, rows. A block is the target
+ * of at most one swap-in or copy, no copy's target is another's source, and a host block is named once.
  */
 export interface Step {
   /** Counts up by one a step. */
   readonly id: number;
+  /** Host blocks whose content nobody will swap in any more, if they hold any. */
+  readonly hostReleases: readonly number[];
   /** The step's result arrives when the host has them: only later steps swap them in. */
   readonly swapOuts: readonly BlockSwap[];
   readonly swapIns: readonly BlockSwap[];
@@ -112,7 +120,7 @@ export interface TokenScore extends TokenLogprobs {
 }
 
 export interface StepResult {
-  /** One id for each of `Step.samples`. */
+  /** One id, or NO_TOKEN, for each of `Step.samples`. */
   readonly tokens: readonly number[];
   /** For each of `Step.samples`: set where the slot's sampling parameters ask for it. */
   readonly logprobs: readonly (TokenLogprobs | undefined)[];
@@ -124,6 +132,10 @@ export interface StepResult {
 export interface StepExecutor {
   /** Steps that may be submitted before the first of them has its result; default 1. */
   readonly maxStepsInFlight?: number;
+  /**
+   * A step that swaps may fail with `out-of-memory` for want of host memory: the engine goes on with the same
+   * back end and swaps no more. What earlier steps swapped out must still be there then.
+   */
   submit(step: Step): StepHandle;
 }
 

@@ -1,7 +1,6 @@
 import { usesPenalties } from "./sampling.ts";
 import type { Sequence } from "./sequence.ts";
 import {
-  type BlockCopy,
   type BlockSwap,
   type BlockTableEntry,
   SAMPLED_TOKEN,
@@ -11,6 +10,7 @@ import {
   type StepSample,
   type StepScore,
 } from "./step.ts";
+import type { StepLoad } from "./stepBudget.ts";
 
 /** Whose a sample or score is. The result is void if the sequence has left its slot since. */
 export interface Claim {
@@ -21,6 +21,7 @@ export interface Claim {
 /** A step and whom its samples and scores belong to. */
 export interface ScheduledStep {
   readonly step: Step;
+  readonly load: StepLoad;
   /** One for each of `step.samples`. */
   readonly samples: readonly Claim[];
   /** One for each of `step.scores`. */
@@ -38,6 +39,7 @@ export class StepBuilder {
   readonly #scores: StepScore[] = [];
   readonly #scoreClaims: Claim[] = [];
   readonly #swapIns: BlockSwap[] = [];
+  #numPositions = 0;
 
   constructor(blockSize: number) {
     this.#blockSize = blockSize;
@@ -45,6 +47,11 @@ export class StepBuilder {
 
   get numRows(): number {
     return this.#rows.length;
+  }
+
+  /** What the step computes so far. */
+  get load(): StepLoad {
+    return { rows: this.#rows.length, positions: this.#numPositions };
   }
 
   /** Rows whose logits are wanted. */
@@ -91,10 +98,16 @@ export class StepBuilder {
     this.#sampleClaims.push({ sequence, epoch: sequence.epoch });
   }
 
-  build(id: number, swapOuts: readonly BlockSwap[], copies: readonly BlockCopy[]): ScheduledStep {
+  /** `hostReleases` may name what is swapped in, too. */
+  build(
+    id: number,
+    { hostReleases, swapOuts, copies }: Pick<Step, "hostReleases" | "swapOuts" | "copies">,
+  ): ScheduledStep {
+    const swappedIn = new Set(this.#swapIns.map(({ hostBlock }) => hostBlock));
     return {
       step: {
         id,
+        hostReleases: hostReleases.filter((hostBlock) => !swappedIn.has(hostBlock)),
         swapOuts,
         swapIns: this.#swapIns,
         copies,
@@ -104,6 +117,7 @@ export class StepBuilder {
         samples: this.#samples,
         scores: this.#scores,
       },
+      load: this.load,
       samples: this.#sampleClaims,
       scores: this.#scoreClaims,
     };
@@ -113,6 +127,7 @@ export class StepBuilder {
     const block = blockTable[Math.floor(position / this.#blockSize)]!;
     const kvSlot = block * this.#blockSize + (position % this.#blockSize);
     this.#rows.push({ slot, token, position, kvSlot });
+    this.#numPositions += position + 1;
   }
 
   /** What the back end does not know of the sequence yet: that it entered its slot, and new table entries. */

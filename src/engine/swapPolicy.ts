@@ -4,6 +4,9 @@ const ASSUMED_BYTES_PER_MS = 1e7;
 /** Weight of the newest measurement. */
 const LEARNING_RATE = 0.3;
 
+/** A step that took more than so many times the expected counts as so many times: the machine was asleep or busy. */
+const MAX_SURPRISE = 4;
+
 /** How far a preemption without a swap leads back to the assumption: one bad measurement must not last. */
 const FORGETTING_RATE = 0.05;
 
@@ -29,8 +32,10 @@ export class SwapPolicy {
       : (2 * numBlocks * this.#msPerBlock) / msPerRow;
   }
 
-  /** Learns from a step that moved `numBlocks` and took `extraMs` longer than its rows explain. */
-  record(numBlocks: number, extraMs: number): void {
+  /** Learns from a step that moved `numBlocks` and took `stepMs`, of which its rows explain `rowsMs`. */
+  record(numBlocks: number, stepMs: number, rowsMs: number): void {
+    const expectedMs = rowsMs + numBlocks * this.#msPerBlock;
+    const extraMs = Math.min(stepMs, MAX_SURPRISE * expectedMs) - rowsMs;
     const measured = Math.max(0, extraMs) / numBlocks;
     this.#msPerBlock += LEARNING_RATE * (measured - this.#msPerBlock);
   }

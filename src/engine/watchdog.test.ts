@@ -39,6 +39,29 @@ describe("Watchdog", () => {
     expect(world.watchdog.stalled([sequence])).toEqual([]);
   });
 
+  it("forgives waits in which it was not asked for two turns: the machine slept", () => {
+    const world = new World();
+    const { watchdog } = world;
+    const sequence = world.create("a");
+    const { turnMs } = watchdog;
+    expect(turnMs).toBe(25);
+    for (let i = 0; i < 3; i++) {
+      world.nowMs += turnMs;
+      watchdog.takeTurn();
+    }
+    world.nowMs += 2 * turnMs;
+    watchdog.takeTurn();
+    expect(watchdog.stalled([sequence])).toMatchObject([{ waitedMs: 125 }]);
+    world.nowMs += 2 * turnMs + 1;
+    watchdog.takeTurn();
+    expect(watchdog.stalled([sequence])).toEqual([]);
+    for (let i = 0; i < 4; i++) {
+      world.nowMs += turnMs;
+      watchdog.takeTurn();
+    }
+    expect(watchdog.stalled([sequence])).toMatchObject([{ waitedMs: 100 }]);
+  });
+
   it("takes a turn once every stallMs, so that a stall is reported within twice that, whoever else looks", () => {
     const world = new World();
     const sequence = world.create("a");

@@ -51,6 +51,7 @@ export function makeSteps(hasPrompt: boolean): NumericsSteps {
   /** Rows from position `first` on; the last `numSampled` of them are sampled. */
   const step = (first: number, count: number, numSampled: number): Step => ({
     id: id++,
+    hostReleases: [],
     swapOuts: [],
     swapIns: [],
     copies: [],

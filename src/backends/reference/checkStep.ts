@@ -44,7 +44,7 @@ export function checkStep(step: Step, spec: PlanSpec): void {
   checkMoves(step, spec);
 }
 
-function checkMoves({ swapOuts, swapIns, copies }: Step, spec: PlanSpec): void {
+function checkMoves({ hostReleases, swapOuts, swapIns, copies }: Step, spec: PlanSpec): void {
   const { numBlocks, numHostBlocks, maxSequences } = spec;
   invariant(
     copies.length <= maxSequences,
@@ -54,7 +54,8 @@ function checkMoves({ swapOuts, swapIns, copies }: Step, spec: PlanSpec): void {
   for (const block of [...blocks, ...copies.flatMap(({ source, target }) => [source, target])]) {
     invariant(block >= 0 && block < numBlocks, `Block ${block} is not in the KV pool.`);
   }
-  const hostBlocks = [...swapOuts, ...swapIns].map(({ hostBlock }) => hostBlock);
+  const swapped = [...swapOuts, ...swapIns].map(({ hostBlock }) => hostBlock);
+  const hostBlocks = [...hostReleases, ...swapped];
   for (const hostBlock of hostBlocks) {
     invariant(
       hostBlock >= 0 && hostBlock < numHostBlocks,

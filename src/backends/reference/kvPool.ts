@@ -61,6 +61,11 @@ export class KvPool {
     this.#writeBlock(block, values);
   }
 
+  /** What the host block holds, if anything, is of no use any more. */
+  release(hostBlock: number): void {
+    this.#hostBlocks.delete(hostBlock);
+  }
+
   copy({ source, target }: BlockCopy): void {
     this.#writeBlock(target, this.#readBlock(source));
   }

@@ -144,7 +144,8 @@ export class ReferencePlan implements Plan {
     return { tokens, logprobs: reports, scores };
   }
 
-  #moveBlocks({ swapOuts, swapIns, copies }: Step): void {
+  #moveBlocks({ hostReleases, swapOuts, swapIns, copies }: Step): void {
+    for (const hostBlock of hostReleases) this.#pool.release(hostBlock);
     for (const swap of swapOuts) this.#pool.swapOut(swap);
     for (const swap of swapIns) this.#pool.swapIn(swap);
     for (const copy of copies) this.#pool.copy(copy);

@@ -6,7 +6,7 @@ import { PoolMoves } from "./poolMoves.ts";
 const NUM_LAYERS = 3;
 const NUM_BLOCKS = 8;
 const NUM_HOST_BLOCKS = 4;
-const NONE = { swapOuts: [], swapIns: [], copies: [] };
+const NONE = { hostReleases: [], swapOuts: [], swapIns: [], copies: [] };
 
 afterEach(() => {
   vi.unstubAllGlobals();
@@ -93,6 +93,7 @@ describe.each([
     const before = all();
     moves.run({ ...NONE, swapOuts: [{ block: 1, hostBlock: 1 }] });
     moves.run({
+      ...NONE,
       swapOuts: [{ block: 4, hostBlock: 2 }], // makes room for what comes in
       swapIns: [{ block: 4, hostBlock: 1 }],
       copies: [{ source: 4, target: 6 }], // of what came in
@@ -100,6 +101,24 @@ describe.each([
     expect(all()).toEqual(before.with(4, before[1]!).with(6, before[1]!));
     moves.run({ ...NONE, swapIns: [{ block: 0, hostBlock: 2 }] });
     expect(all()[0]).toEqual(before[4]);
+  });
+
+  it("gives up the memory of host blocks that are released, before it takes more", () => {
+    const { all, moves } = createPool(dtype, shared);
+    const before = all();
+    const swapOuts = [0, 1, 2].map((hostBlock) => ({ block: hostBlock, hostBlock }));
+    moves.run({ ...NONE, swapOuts });
+    moves.run({
+      ...NONE,
+      hostReleases: [0, 2, 3], // the last holds nothing
+      swapOuts: [],
+      swapIns: [{ block: 5, hostBlock: 1 }],
+    });
+    expect(moves.hostBytes).toBe(0);
+    expect(all()).toEqual(before.with(5, before[1]!));
+    expect(() => moves.run({ ...NONE, swapIns: [{ block: 5, hostBlock: 0 }] })).toThrow(
+      /Host block 0 .* holds nothing/,
+    );
   });
 
   it("takes a host block's memory again for another block", () => {

@@ -33,16 +33,18 @@ export class PoolMoves {
   }
 
   /**
-   * Swaps out, swaps in and copies. No thread may be in the program. Throws `out-of-memory` where there
-   * is no host memory for what goes out; nothing has moved then.
+   * Releases, swaps out, swaps in and copies. No thread may be in the program. Throws `out-of-memory` where
+   * there is no host memory for what goes out; nothing has moved then.
    */
-  run({ swapOuts, swapIns, copies }: Pick<Step, "swapOuts" | "swapIns" | "copies">): void {
+  run(step: Pick<Step, "hostReleases" | "swapOuts" | "swapIns" | "copies">): void {
+    const { hostReleases, swapOuts, swapIns, copies } = step;
     for (const { block } of [...swapOuts, ...swapIns]) this.#checkBlock(block);
     for (const { source, target } of copies) {
       this.#checkBlock(source);
       this.#checkBlock(target);
     }
     const sources = swapIns.map(({ hostBlock }) => this.#held(hostBlock));
+    for (const hostBlock of hostReleases) this.#host.delete(hostBlock);
     const targets = this.#hostMemoryFor(swapOuts);
     const { layers, blockBytes } = this.#pool;
     for (const [i, { block, hostBlock }] of swapOuts.entries()) {

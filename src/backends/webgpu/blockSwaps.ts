@@ -96,6 +96,11 @@ export class BlockSwaps {
     return bytes;
   }
 
+  /** What these host blocks hold, or will when it has arrived, is of no use any more. */
+  release(hostBlocks: readonly number[]): void {
+    for (const hostBlock of hostBlocks) this.#hostBlocks.delete(hostBlock);
+  }
+
   /**
    * Submits a step's swaps, first out, then in. Resolves when the host has what goes out, and rejects with
    * `out-of-memory` where the buffers on the way find no room; undefined if nothing moves. A block that

@@ -83,6 +83,7 @@ export class WebGpuPlan implements Plan {
     this.#numLogits = step.samples.length + step.scores.length;
     sampler.resetSlots(step.slotResets);
     const counts = stepBuffer.write(step);
+    swaps.release(step.hostReleases);
     const swapped = swaps.submit(step.swapOuts, step.swapIns);
     const encoder = device.createCommandEncoder({ label: "step" });
     const pass = encoder.beginComputePass({ label: "step" });

@@ -71,6 +71,7 @@ export class EngineWorld {
   readonly #aborted = new Set<RequestId>();
   readonly #expected = new Map<EngineRequest, ReturnType<typeof expectedAnswers>>();
   clockMs = 0;
+  readonly #timers = new Set<{ readonly dueMs: number; readonly callback: () => void }>();
 
   constructor(sizes: Partial<Sizes> = {}) {
     this.sizes = { ...DEFAULT_SIZES, ...sizes };
@@ -81,6 +82,11 @@ export class EngineWorld {
       executor:
         timing === undefined ? this.executor : new TimedExecutor(this.executor, timing, this),
       now: () => (timing === undefined ? (this.clockMs += 1) : this.clockMs),
+      setTimer: (callback, ms) => {
+        const timer = { dueMs: this.clockMs + ms, callback };
+        this.#timers.add(timer);
+        return () => this.#timers.delete(timer);
+      },
     });
   }
 
@@ -173,6 +179,30 @@ export class EngineWorld {
   replaceExecutor(): void {
     this.executor = new PagedExecutor(this.sizes);
     this.engine.replaceExecutor(this.executor);
+  }
+
+  get numTimers(): number {
+    return this.#timers.size;
+  }
+
+  /** Time passes while a step is waited for: timers go off, and the engine does what it does then. */
+  async advance(ms: number): Promise<void> {
+    const endMs = this.clockMs + ms;
+    for (;;) {
+      await new Promise((resolve) => setImmediate(resolve)); // the engine does what it has to do now
+      const [next] = [...this.#timers].sort((a, b) => a.dueMs - b.dueMs);
+      if (next === undefined || next.dueMs > endMs) break;
+      this.clockMs = Math.max(this.clockMs, next.dueMs);
+      this.#timers.delete(next);
+      next.callback();
+    }
+    this.clockMs = endMs;
+  }
+
+  /** The machine sleeps while a step is waited for: no timer goes off until it wakes. */
+  async sleep(ms: number): Promise<void> {
+    this.clockMs += ms;
+    await this.advance(0);
   }
 
   /** What each of the request's answers must be, computed alone and without paging. */

@@ -212,8 +212,21 @@ export class KvWorld {
   }
 
   checkIntegrity(): void {
+    for (const sequence of this.sequences) this.#checkRemembered(sequence);
     this.kvCache.checkIntegrity(this.sequences);
     this.hostBlocks.checkIntegrity(this.sequences);
+  }
+
+  /** What a sequence remembers of earlier lookups changes none of their answers. */
+  #checkRemembered(sequence: Sequence): void {
+    const { kvCache } = this;
+    const { lastHit, lastHeld } = sequence;
+    const look = () => [kvCache.cachedTokens(sequence), kvCache.blocksNeeded(sequence)];
+    const remembered = look();
+    sequence.lastHit = sequence.lastHeld = undefined;
+    expect(look()).toEqual(remembered);
+    // As before: an answer may be asked for after many changes.
+    Object.assign(sequence, { lastHit, lastHeld });
   }
 
   /** Admits the sequence, computes all its tokens in a step of its own; the tokens that it did not find. */

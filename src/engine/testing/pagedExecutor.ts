@@ -161,6 +161,11 @@ export class PagedExecutor implements StepExecutor {
     this.#layer1 = new Int32Array(options.numBlocks * options.blockSize).fill(0xa5a5a5);
   }
 
+  /** Host blocks that hold something. */
+  get numHostBlocks(): number {
+    return this.#host.size;
+  }
+
   get maxStepsInFlight(): number {
     return this.#options.maxStepsInFlight ?? 1;
   }
@@ -266,9 +271,12 @@ export class PagedExecutor implements StepExecutor {
   }
 
   /** Swaps and copies, in the order that a step promises. */
-  #moveBlocks({ swapOuts, swapIns, copies }: Step): void {
+  #moveBlocks({ hostReleases, swapOuts, swapIns, copies }: Step): void {
     const { blockSize, numHostBlocks = 0 } = this.#options;
     const start = (block: number) => block * blockSize;
+    const named = [...hostReleases, ...[...swapOuts, ...swapIns].map(({ hostBlock }) => hostBlock)];
+    check(new Set(named).size === named.length, "a host block is named once");
+    for (const hostBlock of hostReleases) this.#host.delete(hostBlock);
     for (const { block, hostBlock } of swapOuts) {
       check(hostBlock >= 0 && hostBlock < numHostBlocks, `host block ${hostBlock}`);
       const content = [this.#layer0, this.#layer1].map((layer) =>
@@ -278,7 +286,6 @@ export class PagedExecutor implements StepExecutor {
     }
     const targets = new Set<number>();
     for (const { block, hostBlock } of swapIns) {
-      check(!swapOuts.some((swap) => swap.hostBlock === hostBlock), "not out and in in one step");
       const content = this.#host.get(hostBlock);
       check(content !== undefined, `host block ${hostBlock} was swapped out`);
       check(!targets.has(block), "a block is filled once");

@@ -57,7 +57,7 @@ export class SchedulerWorld {
     this.#options = { ...DEFAULTS, ...options };
     const { maxSequences, maxRows, msPerRow } = this.#options;
     const budget = new StepBudget({ budgetMs: 2 ** 40, maxRows });
-    budget.record(2 ** 20, 2 ** 20 * msPerRow);
+    budget.record({ rows: 2 ** 20, positions: 0 }, 2 ** 20 * msPerRow);
     const estimate = new OutputEstimate();
     for (let i = 0; i < 40; i++) estimate.record(this.#options.expectedOutput);
     const { events, metrics } = this;
@@ -90,7 +90,6 @@ export class SchedulerWorld {
 
   /** Adds a request; requests are numbered from 0. Returns its sequences. */
   add(promptTokens: readonly number[], fields: Partial<EngineRequest> = {}): readonly Sequence[] {
-    const { requests } = this.outcomes;
     const request = createRequest(
       {
         id: this.#numArrivals,
@@ -106,7 +105,7 @@ export class SchedulerWorld {
       this.clockMs,
     );
     this.#numArrivals += request.sequences.length;
-    requests.set(request.id, request);
+    this.outcomes.add(request);
     this.scheduler.residents.waiting.push(request.sequences[0]!);
     return request.sequences;
   }
