@@ -7,7 +7,7 @@ const MAX_RATIO = 1;
 
 /** A step keeps so much of the ratio, and adds so much for each step's worth of time that was lost. */
 const RETENTION = 0.95;
-const RAISE = 0.005;
+const RAISE = 0.014;
 
 /**
  * Blocks to keep free when a sequence is admitted, so that those who run can grow. The running sequences'

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { BeamSearchParams } from "./engineRequest.ts";
 import { GREEDY } from "./sampling.ts";
-import { FIRST_ROWS } from "./stepBudget.ts";
+import { FEWEST_ROWS } from "./stepBudget.ts";
 import { EngineWorld, tokens, withSeed } from "./testing/engineWorld.ts";
 import { layer1Of, tokenLogprobs, VOCABULARY_SIZE } from "./testing/pagedExecutor.ts";
 
@@ -56,8 +56,8 @@ describe("Engine: beam search", () => {
     world.add("a", tokens(10), { ...beams(4), maxTokens: 9 });
     await world.run();
     expect(world.executor.steps.map(({ rows }) => rows.length)).toEqual([
-      FIRST_ROWS,
-      10 - FIRST_ROWS,
+      FEWEST_ROWS,
+      10 - FEWEST_ROWS,
       ...Array<number>(8).fill(4),
     ]);
   });
@@ -182,7 +182,7 @@ describe("Engine: beam search", () => {
     world.add("samples", tokens(8), { n: 3, maxTokens: 10 });
     await world.run();
     world.checkDelivered();
-    expect(world.engine.stats().steps).toBe(1 + 10); // the prompts are more than FIRST_ROWS
+    expect(world.engine.stats().steps).toBe(1 + 10); // the prompts are more than FEWEST_ROWS
   });
 
   it("gives the hypotheses of the moment when it is aborted, and leaves nothing behind", async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import {
-  FIRST_ROWS,
+  FEWEST_ROWS,
   MAX_FLOOR_MS,
   MIN_PREFILL_ROWS,
   POSITIONS_PER_ROW,
@@ -141,7 +141,7 @@ describe("StepBudget", () => {
     const budget = new StepBudget({ budgetMs: 50, maxRows: 256 });
     prefill(budget, { fixedMs: 5, rowMs: 0.1 }, 20);
     budget.reset();
-    expect([budget.msPerRow, budget.prefillRows(rowsAt(0))]).toEqual([0, FIRST_ROWS]);
+    expect([budget.msPerRow, budget.prefillRows(rowsAt(0))]).toEqual([0, FEWEST_ROWS]);
   });
 });
 
@@ -194,9 +194,9 @@ describe("StepBudget after a slow step", () => {
   it("forgets the first, which compiles pipelines, with the second", () => {
     const machine = { fixedMs: 4, rowMs: 0.5 };
     const budget = new StepBudget({ budgetMs: 50, maxRows: 512 });
-    budget.record(rowsAt(FIRST_ROWS), 3000);
+    budget.record(rowsAt(FEWEST_ROWS), 3000);
     const rows = prefill(budget, machine, 8);
-    expect(rows.slice(0, 4)).toEqual([1, 8, 16, 32]);
+    expect(rows.slice(0, 4)).toEqual([4, 8, 16, 32]);
     expect(rows.at(-1)).toBeGreaterThan(60);
   });
 
@@ -220,11 +220,12 @@ describe("StepBudget after a slow step", () => {
 });
 
 describe("StepBudget on slow machines and in long contexts", () => {
-  it("keeps to MAX_FLOOR_MS where the floor's rows would take longer, down to a row", () => {
+  it("keeps to MAX_FLOOR_MS where the floor's rows would take longer, down to FEWEST_ROWS", () => {
     for (const [rowMs, most] of [
       [100, 9],
-      [400, 2],
-      [4000, 1],
+      [180, 5],
+      [400, FEWEST_ROWS],
+      [4000, FEWEST_ROWS],
     ] as const) {
       const budget = new StepBudget({ budgetMs: 50, maxRows: 256 });
       const machine = { fixedMs: 20, rowMs };

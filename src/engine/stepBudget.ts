@@ -2,13 +2,13 @@
 export const MIN_PREFILL_ROWS = 16;
 
 /**
- * Those rows are fewer, down to one, where the latest step says that they would take longer than this: a
+ * Those rows are fewer, down to FEWEST_ROWS, where the latest step says that they would take longer than this: a
  * driver that gets no answer for some two seconds takes the device away. Half of that, as a guess may be wrong.
  */
 export const MAX_FLOOR_MS = 1000;
 
-/** Prompt rows of a back end's first step, of which nothing is known. */
-export const FIRST_ROWS = 4;
+/** Prompt rows of a back end's first step, of which nothing is known, and of any later one: a kernel's tile. */
+export const FEWEST_ROWS = 4;
 
 /**
  * Attending to so many positions is taken to cost as much as the rest of a row. Measured in WebAssembly
@@ -89,8 +89,8 @@ export class StepBudget {
     const { msPerStep, msPerRow } = this.#line();
     const inBudget = rowsOf((this.#budgetMs - msPerStep) / msPerRow - used, depth);
     const floor = Math.min(MIN_PREFILL_ROWS - promptRows, this.#rowsAtFloor(used, depth));
-    const growth = Math.max(FIRST_ROWS, 2 * this.#lastLargeRows - load.rows);
-    const wanted = Math.min(Math.max(inBudget, floor, 1 - promptRows), growth);
+    const growth = Math.max(FEWEST_ROWS, 2 * this.#lastLargeRows - load.rows);
+    const wanted = Math.min(Math.max(inBudget, floor, FEWEST_ROWS - promptRows), growth);
     return Math.max(0, Math.min(wanted, this.#maxRows - load.rows));
   }
 
@@ -143,7 +143,7 @@ export class StepBudget {
 
   /** By the latest step alone, which no old belief can hold down, and all of it as cost of its rows. */
   #rowsAtFloor(used: number, depth: number): number {
-    if (this.#latest === undefined) return FIRST_ROWS;
+    if (this.#latest === undefined) return FEWEST_ROWS;
     const { work, ms } = this.#latest;
     return rowsOf((MAX_FLOOR_MS * work) / ms - used, depth);
   }
