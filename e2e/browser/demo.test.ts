@@ -50,6 +50,7 @@ beforeAll(async () => {
       // Long enough to be stopped by hand.
       "models/parrot.gguf": await makeParrotModel(["one **two** ", "three `four`\n"], {
         contextLength: 8192,
+        isSure: true,
       }),
       "models/hostile.gguf": await makeParrotModel(HOSTILE, { name: HOSTILE[0] }),
     },
