@@ -86,6 +86,22 @@ describe("swapping", () => {
     world.checkIntegrity();
   });
 
+  it("leaves a sequence alone that shares what another computes in this very step", () => {
+    const world = new KvWorld(SIZES);
+    const writer = world.create(tokens(4));
+    world.admit(writer);
+    const reader = world.create(tokens(5));
+    world.compute(writer, 4);
+    world.admit(reader);
+    expect(reader.numComputedTokens).toBe(4);
+    expect(world.swapOut(reader)).toBe(false);
+    world.end();
+    expect(world.swapOut(reader)).toBe(true);
+    world.end();
+    world.checkContents();
+    world.checkIntegrity();
+  });
+
   it("frees the host's blocks when the sequence ends", () => {
     const world = new KvWorld(SIZES);
     const sequence = world.create(tokens(9));

@@ -237,8 +237,8 @@ export class KvCache {
 
   /**
    * Releases a sequence's blocks and has their content brought to the host before they are used for
-   * anything else. Undefined, and nothing changed, if the host has no room, or if there is nothing that
-   * is computed already. The last token is computed again: its sample is void.
+   * anything else. Undefined, and nothing changed, if the host has no room, or if something of it is only
+   * there when this step has run, or nothing at all. The last token is computed again: its sample is void.
    */
   swapOut(sequence: Sequence, hostBlocks: HostBlocks): BlockSwap[] | undefined {
     const { blockTable } = sequence;
@@ -248,8 +248,9 @@ export class KvCache {
       sequence.tokens.length - 1,
     );
     const count = Math.ceil(numComputedTokens / this.#blockSize);
-    if (count === 0 || blockTable.some((block) => this.#tables.copies.hasTarget(block)))
-      return undefined;
+    const isToCome = (block: number) =>
+      this.#tables.copies.hasTarget(block) || this.#prefixes.isWrittenNow(block);
+    if (count === 0 || blockTable.some(isToCome)) return undefined;
     const blocks = hostBlocks.allocate(count, this.#stepId);
     if (blocks === undefined) return undefined;
     const swaps = blocks.map((hostBlock, i) => ({ block: blockTable[i]!, hostBlock }));

@@ -77,6 +77,11 @@ export class PrefixCache implements BlockContents {
     return this.#nodeOfBlock[block];
   }
 
+  /** True for a block with a prefix that is there only when the step that is being scheduled has run. */
+  isWrittenNow(block: number): boolean {
+    return this.#nodeOfBlock[block] !== undefined && this.#writtenIn[block] === this.stepId;
+  }
+
   isTail(node: PrefixNode): boolean {
     return this.#tree.isTail(node);
   }
@@ -170,7 +175,7 @@ export class PrefixCache implements BlockContents {
         // Shared tokens only get fewer with the distance.
         const numTokens = commonLength(child.tokens, key.tokens, start, end);
         if (numTokens <= (best?.numTokens ?? 0)) break;
-        const block = child.blocks.find((own) => this.#writtenIn[own]! < this.stepId);
+        const block = child.blocks.find((own) => !this.isWrittenNow(own));
         if (block === undefined) continue;
         best = { block, numTokens };
         break;
