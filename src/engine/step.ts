@@ -23,7 +23,8 @@ export interface StepRow {
 
 /**
  * An entry of a sequence's block table that is new or points to another block than before (its own copy
- * of a shared one). Entries stay valid until they are sent again or the slot is reset.
+ * of a shared one). Entries stay valid until they are sent again or the slot is reset, but for those behind
+ * the slot's rows: where drafts were rejected, a block that is listed there may be another's by now.
  */
 export interface BlockTableEntry {
   readonly slot: number;

@@ -192,7 +192,7 @@ export class PagedExecutor implements StepExecutor {
   }
 
   #compute(step: Step): StepResult {
-    const { maxRows, maxSequences, numBlocks } = this.#options;
+    const { maxRows, maxSequences, numBlocks, blockSize } = this.#options;
     check(step.rows.length >= 1 && step.rows.length <= maxRows, `${step.rows.length} rows`);
     for (const { slot, sampling, promptTokens, outputTokens } of step.slotResets) {
       check(slot >= 0 && slot < maxSequences, `slot ${slot}`);
@@ -206,8 +206,9 @@ export class PagedExecutor implements StepExecutor {
       check(block >= 0 && block < numBlocks, `block ${block}`);
       blocks[index] = block;
     }
-    for (const { slot } of step.blockTableEntries) {
-      const { blocks } = this.#slot(slot);
+    for (const { slot, position } of step.rows) {
+      // What is listed behind the row is what rejected drafts had.
+      const blocks = this.#slot(slot).blocks.slice(0, Math.floor(position / blockSize) + 1);
       check(new Set(blocks).size === blocks.length, "a table lists a block once");
     }
     this.#moveBlocks(step);
