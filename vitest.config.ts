@@ -42,6 +42,7 @@ export default defineConfig(async () => ({
             "e2e/**/*.test.ts",
           ],
           exclude: [...exclude, "e2e/gpu/**", "e2e/browser/**"],
+          setupFiles: ["e2e/fixtures/propertySeed.ts"],
           pool: "forks" as const,
           testTimeout: 60_000,
           sequence: { groupOrder: 0 },

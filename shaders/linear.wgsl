@@ -12,8 +12,11 @@
 // - STORE: y[row, n], rows of `stride` floats
 // - GATE: y[row, n] = silu(gate) * up; the 4 rows of a thread are 2 of the gate and 2 of the up matrix
 // - ADD: stream[row, n] += y; scaled = stream * gain of the next norm; squares = a group's sum of squares
+// SLICES: so many threads of a workgroup make the 4 outputs together, each every SLICES-th chunk of K. Their sums
+// are added in the order of the chunks: the bits are those of one thread, but for the norm's sum of squares,
+// which they share too.
 //
-// grid: (ceil(shape.groups / 64), ceil(rows / TOKENS)); no workgroup memory, no barrier
+// grid: (ceil(shape.groups * SLICES / 64), ceil(rows / TOKENS)); without SLICES no workgroup memory, no barrier
 #include "common/step.wgsl"
 #include "common/madd.wgsl"
 #include "common/f16.wgsl"
@@ -39,6 +42,13 @@ struct Shape {
 @group(0) @binding(5) var<storage, read> squares: array<vec4<f32>>; // [rows][NORM_VECTORS]
 #include "common/invRms.wgsl"
 #end
+#if SLICES
+const GROUPS = 64u / SLICES; // of 4 outputs, a workgroup
+var<workgroup> chunkSums: array<vec4<f32>, SLICES * TOKENS * GROUPS>; // [SLICES][TOKENS][GROUPS]
+#if NORM
+var<workgroup> squareSums: array<f32, SLICES * TOKENS * GROUPS>;
+#end
+#end
 #if BIAS
 @group(0) @binding(6) var<storage, read> bias: array<f32>; // [outputs]
 #end
@@ -55,16 +65,36 @@ struct Shape {
 @group(0) @binding(10) var<storage, read_write> partSquares: array<f32>; // [rows][stride / 4]
 #end
 
+// Row of x that row `row` of the outputs is made from.
+fn inputRow(row: u32) -> u32 {
+#if GATHER
+  return step[header.samplesAt + row * 4u];
+#else
+  return row;
+#end
+}
+
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) workgroup: vec3<u32>) {
+fn main(
+  @builtin(global_invocation_id) id: vec3<u32>,
+  @builtin(workgroup_id) workgroup: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
 #if GATHER
   let numRows = header.numLogits;
 #else
   let numRows = header.numRows;
 #end
-  let group = id.x;
   let firstRow = workgroup.y * TOKENS; // the same for all threads of a workgroup, so loads of x can be scalar
+#if SLICES
+  if (firstRow >= numRows) { return; }
+  let slice = lane / GROUPS;
+  let own = workgroup.x * GROUPS + lane % GROUPS;
+  let group = min(own, shape.groups - 1u); // all lanes meet at the barriers
+#else
+  let group = id.x;
   if (group >= shape.groups || firstRow >= numRows) { return; }
+#end
 
 #if GATE
   // Rows 0, 1 of the thread are gate rows, 2 and 3 the same rows of the up matrix, which follows the gate's.
@@ -83,17 +113,27 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) wor
   let stride = tileStride(n, shape.paddedRows);
 
 #for t TOKENS
-#if GATHER
-  let row$t = step[header.samplesAt + min(firstRow + $tu, numRows - 1u) * 4u];
+  let x$t = inputRow(min(firstRow + $tu, numRows - 1u)) * (shape.blocks * 8u);
+#end
+  // blockVectors / 8 is 1: more lengths that the compiler can't see.
+  let tokens = TOKENS * (shape.blockVectors / 8u);
+#if SLICES
+  let slices = SLICES * (shape.blockVectors / 8u);
+  // Row t belongs to slice t % SLICES, which adds up what all slices have of it.
+  var totals: array<vec4<f32>, (TOKENS + SLICES - 1u) / SLICES>; // [own rows] of 4 outputs
+#if NORM
+  for (var t = 0u; t < tokens; t++) {
+    let row = inputRow(min(firstRow + t, numRows - 1u));
+    squareSums[(slice * TOKENS + t) * GROUPS + lane % GROUPS] = squaresOf(row, slice, SLICES);
+  }
+#end
+  for (var round = 0u; round < shape.blocks; round += CHUNK_BLOCKS * SLICES) {
+    var kb = min(round + slice * CHUNK_BLOCKS, shape.blocks);
 #else
-  let row$t = min(firstRow + $tu, numRows - 1u);
-#end
-  let x$t = row$t * (shape.blocks * 8u);
-#end
   var totals: array<vec4<f32>, TOKENS>; // [rows] of 4 outputs
-
   var kb = 0u;
   while (kb < shape.blocks) {
+#end
     let chunkEnd = min(kb + CHUNK_BLOCKS, shape.blocks);
 #for t TOKENS
 #for r FOUR
@@ -117,22 +157,50 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) wor
       }
     }
 #for t TOKENS
-    totals[$t] += vec4<f32>(horizontalSum(sum$t_0), horizontalSum(sum$t_1), horizontalSum(sum$t_2),
+    let chunk$t = vec4<f32>(horizontalSum(sum$t_0), horizontalSum(sum$t_1), horizontalSum(sum$t_2),
       horizontalSum(sum$t_3));
+#end
+#if SLICES
+#for t TOKENS
+    chunkSums[(slice * TOKENS + $tu) * GROUPS + lane % GROUPS] = chunk$t;
+#end
+    workgroupBarrier();
+    for (var t = slice; t < tokens; t += SLICES) {
+      for (var i = 0u; i < slices; i++) {
+        totals[t / SLICES] += chunkSums[(i * TOKENS + t) * GROUPS + lane % GROUPS];
+      }
+    }
+    workgroupBarrier();
+#else
+#for t TOKENS
+    totals[$t] += chunk$t;
+#end
 #end
   }
 
   let outputs = n + shape.firstRow;
-  // blockVectors / 8 is 1: another length that the compiler can't see.
-  let count = min(TOKENS * (shape.blockVectors / 8u), numRows - firstRow);
-  for (var t = 0u; t < count; t++) {
-    let outputRow = firstRow + t;
-    var result = totals[t];
-#if NORM
-#if GATHER
-    result *= invRms(step[header.samplesAt + outputRow * 4u]);
+  let count = min(tokens, numRows - firstRow);
+#if SLICES
+  if (own >= shape.groups) { return; }
+  for (var t = slice; t < count; t += SLICES) {
 #else
-    result *= invRms(outputRow);
+  for (var t = 0u; t < count; t++) {
+#end
+    let outputRow = firstRow + t;
+#if SLICES
+    var result = totals[t / SLICES];
+#else
+    var result = totals[t];
+#end
+#if NORM
+#if SLICES
+    var sumOfSquares = 0.0;
+    for (var i = 0u; i < slices; i++) {
+      sumOfSquares += squareSums[(i * TOKENS + t) * GROUPS + lane % GROUPS];
+    }
+    result *= invRms(sumOfSquares);
+#else
+    result *= invRms(squaresOf(inputRow(outputRow), 0u, 1u));
 #end
 #end
 #if BIAS

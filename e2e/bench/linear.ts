@@ -2,8 +2,9 @@ import { WeightArena } from "../../src/backends/webgpu/arena.ts";
 import { openDevice } from "../../src/backends/webgpu/device.ts";
 import type { Dispatch } from "../../src/backends/webgpu/dispatch.ts";
 import { KernelCache } from "../../src/backends/webgpu/kernel.ts";
+import { familyFor, LINEAR_TOKENS } from "../../src/backends/webgpu/kernelChoice.ts";
 import { bufferLimits } from "../../src/backends/webgpu/limits.ts";
-import { LINEAR_TOKENS, linearDispatches } from "../../src/backends/webgpu/linear.ts";
+import { linearDispatches } from "../../src/backends/webgpu/linear.ts";
 import { Readback } from "../../src/backends/webgpu/readback.ts";
 import { StepBuffer } from "../../src/backends/webgpu/stepBuffer.ts";
 import type { StepRow } from "../../src/engine/step.ts";
@@ -28,7 +29,7 @@ export async function createLinearBenchmark(
   numSteps: number,
 ): Promise<Benchmark> {
   const model = await openModel(source);
-  const { device } = await openDevice(navigator.gpu);
+  const { device, adapter } = await openDevice(navigator.gpu);
   const stacks = matricesOf(model, stackUniform);
   const arena = new WeightArena(device, bufferLimits(device));
   const matrices = stacks.map((stack) => arena.addMatrix([stack]));
@@ -52,7 +53,7 @@ export async function createLinearBenchmark(
   const context = {
     kernels: new KernelCache(device),
     stepBuffer: stepBuffer.buffer,
-    linearTokens: LINEAR_TOKENS,
+    choice: { family: familyFor(adapter), linearTokens: LINEAR_TOKENS },
   };
   const dispatches: Dispatch[] = [];
   for (const matrix of matrices) {

@@ -1,9 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { BrowserContext, Page } from "playwright";
-import { createServer, type ViteDevServer } from "vite";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 import { ensureBrowser, launchBrowser } from "../../scripts/lib/browsers.mjs";
 import type { StoredModel } from "../../src/weights/modelStore.ts";
@@ -13,6 +9,7 @@ import {
   startFileServer,
 } from "../../src/weights/testing/fileServer.ts";
 import type { Call, Opened, OpenRequest, Outcome } from "./modelStore.worker.ts";
+import { openSources, type Sources } from "./sources.ts";
 
 // The store of a real browser, in a worker, from a server of another origin that misbehaves.
 
@@ -21,40 +18,18 @@ const FILE = randomBytes(5 * MIB + 3);
 const OTHER = randomBytes(5 * MIB + 3);
 
 let browser: Awaited<ReturnType<typeof launchBrowser>>;
-let pages: ViteDevServer;
-let cacheDir: string;
+let sources: Sources;
 let context: BrowserContext;
 let server: FileServer;
 
 beforeAll(async () => {
-  cacheDir = mkdtempSync(join(tmpdir(), "quire-vite-"));
-  pages = await createServer({
-    configFile: false,
-    cacheDir,
-    logLevel: "error",
-    appType: "custom",
-    server: { port: 0, host: "127.0.0.1", hmr: false, ws: false, watch: null },
-    optimizeDeps: { noDiscovery: true },
-    plugins: [
-      {
-        name: "blank-page",
-        configureServer: ({ middlewares }) => {
-          middlewares.use("/blank", (_, response) => {
-            response.setHeader("Content-Type", "text/html");
-            response.end("<!doctype html><title>store</title>");
-          });
-        },
-      },
-    ],
-  });
-  await pages.listen();
+  sources = await openSources();
   browser = await launchBrowser("chromium", await ensureBrowser("chromium"), undefined);
 });
 
 afterAll(async () => {
   await browser?.close();
-  await pages?.close();
-  rmSync(cacheDir, { recursive: true, force: true });
+  await sources?.close();
 });
 
 beforeEach(async () => {
@@ -74,7 +49,7 @@ async function serve(behaviour: Partial<FileServerBehaviour> = {}, bytes = FILE)
 
 async function newPage(): Promise<Page> {
   const page = await context.newPage();
-  await page.goto(`${pages.resolvedUrls!.local[0]}blank`);
+  await page.goto(sources.blankPage);
   return page;
 }
 

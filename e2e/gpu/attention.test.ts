@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { attention, rmsNorm, rope } from "../../src/backends/reference/kernels.ts";
 import { KernelCache } from "../../src/backends/webgpu/kernel.ts";
+import type { KernelFamily } from "../../src/backends/webgpu/kernelChoice.ts";
 import { KV_SPLIT } from "../../src/backends/webgpu/stepBuffer.ts";
 import type { StepRow } from "../../src/engine/step.ts";
 import { halfToNumber } from "../../src/weights/half.ts";
@@ -11,7 +12,7 @@ import {
   type AttentionState,
   createAttentionHarness,
 } from "./attentionHarness.ts";
-import { openDevice, testedIcd } from "./device.ts";
+import { FAMILIES, openDevice, testedIcd } from "./device.ts";
 import { compileAtFirstUse } from "./lazyPipelines.ts";
 
 /** Of a head's largest element: products with rounded table values, and inverseSqrt's 2 units. */
@@ -61,11 +62,11 @@ afterAll(() => {
   expect(errors).toEqual([]);
 });
 
-describe(`attention on ${testedIcd}`, () => {
+describe.each(FAMILIES)(`%s attention on ${testedIcd}`, (family) => {
   test.each(CONFIGS)(
     "heads of $headDim, $numHeads on $numKvHeads, $kvCacheDtype blocks of $blockSize, $pairing",
     async (own) => {
-      const scene = await createScene(own, 1);
+      const scene = await createScene(family, own, 1);
       const { harness, rows, entries, before } = scene;
       const state = await harness.run({ rows, blockTableEntries: entries });
       checkBlockTables(scene, state);
@@ -102,7 +103,7 @@ describe(`attention on ${testedIcd}`, () => {
       [1e6, undefined], // of 1e12: f32 can't tell neighbours apart
       [1e15, undefined], // of 1e30
     ] as const) {
-      const scene = await createScene(CONFIGS[1]!, keyGain);
+      const scene = await createScene(family, CONFIGS[1]!, keyGain);
       const state = await scene.harness.run({ rows: scene.rows, blockTableEntries: scene.entries });
       checkRopeAndPool(scene, state);
       const { worst, isBounded } = checkMixed(scene, state);
@@ -113,7 +114,7 @@ describe(`attention on ${testedIcd}`, () => {
   });
 
   test("what is beyond the largest f16 is held there", async () => {
-    const scene = await createScene(CONFIGS[0]!, 1e6);
+    const scene = await createScene(family, CONFIGS[0]!, 1e6);
     const { harness, rows, entries } = scene;
     const { qkv, pool } = await harness.run({ rows, blockTableEntries: entries });
     const { numHeads, numKvHeads, headDim } = harness.spec;
@@ -137,7 +138,7 @@ describe(`attention on ${testedIcd}`, () => {
   });
 
   test("work items that see nothing give zeros, or leave the merge to the others", async () => {
-    const scene = await createScene(CONFIGS[0]!, 1);
+    const scene = await createScene(family, CONFIGS[0]!, 1);
     const { harness, rows, entries, before } = scene;
     const state = await harness.run({ rows, blockTableEntries: entries });
     harness.writePool(before);
@@ -175,7 +176,7 @@ interface Scene {
   readonly tables: readonly (readonly number[])[];
 }
 
-async function createScene(own: Config, keyGain: number): Promise<Scene> {
+async function createScene(family: KernelFamily, own: Config, keyGain: number): Promise<Scene> {
   const { headDim, blockSize, pairing, rotaryDims, numKvHeads, kvCacheDtype } = own;
   const random = new Random(headDim);
   const sequences = [...POSITIONS.map((position) => [position, 1] as const), ...CHUNKS];
@@ -193,6 +194,7 @@ async function createScene(own: Config, keyGain: number): Promise<Scene> {
   );
   const harness = await createAttentionHarness(device, kernels, {
     ...own,
+    family,
     rope: { pairing, frequencies, magnitude: pairing === "neox" ? 1.1 : 1 },
     numBlocks,
     maxSequences: sequences.length,

@@ -1,5 +1,6 @@
 import type { Plan, PlanSpec } from "../../src/backends/ops.ts";
 import type { KernelCache } from "../../src/backends/webgpu/kernel.ts";
+import { type KernelFamily, LINEAR_TOKENS } from "../../src/backends/webgpu/kernelChoice.ts";
 import { bufferLimits } from "../../src/backends/webgpu/limits.ts";
 import { WebGpuPlanBuilder } from "../../src/backends/webgpu/planBuilder.ts";
 import type { Step } from "../../src/engine/step.ts";
@@ -17,6 +18,7 @@ export interface AttentionOptions
     PlanSpec,
     "numHeads" | "numKvHeads" | "headDim" | "kvCacheDtype" | "blockSize" | "rope" | "maxContext"
   > {
+  readonly family: KernelFamily;
   readonly hasHeadNorms: boolean;
   readonly numBlocks: number;
   readonly maxSequences: number;
@@ -56,7 +58,7 @@ export async function createAttentionHarness(
   kernels: KernelCache,
   options: AttentionOptions,
 ): Promise<AttentionHarness> {
-  const { numHeads, numKvHeads, headDim, hasHeadNorms, keyGain, ...rest } = options;
+  const { numHeads, numKvHeads, headDim, hasHeadNorms, keyGain, family, ...rest } = options;
   const spec: PlanSpec = {
     ...rest,
     numHeads,
@@ -87,7 +89,10 @@ export async function createAttentionHarness(
     bias: undefined,
   });
 
-  const builder = new WebGpuPlanBuilder(device, kernels, bufferLimits(device), spec);
+  const builder = new WebGpuPlanBuilder(device, kernels, bufferLimits(device), spec, {
+    family,
+    linearTokens: LINEAR_TOKENS,
+  });
   const table = tensor("table", VOCABULARY, WIDTH, 0, 1);
   const x = builder.embed(table);
   const qkv = builder.normLinear(x, tensor("norm", 1, WIDTH, 1, 0.2), [

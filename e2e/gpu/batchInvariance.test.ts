@@ -1,8 +1,10 @@
 import { afterAll } from "vitest";
 import { describeBatchInvariance } from "../suites/batchInvariance.ts";
-import { openBackend, testedIcd } from "./device.ts";
+import { FAMILIES, openBackend, testedIcd } from "./device.ts";
 
-const backend = await openBackend();
-afterAll(() => backend.dispose());
+for (const family of FAMILIES) {
+  const backend = await openBackend({ kernels: { family } });
+  afterAll(() => backend.dispose());
 
-describeBatchInvariance(testedIcd, backend);
+  describeBatchInvariance(`${testedIcd}, ${family}`, backend);
+}

@@ -1,11 +1,15 @@
 import { create, globals } from "webgpu";
 import type { Backend } from "../../src/backends/ops.ts";
 import { createWebGpuBackend, type WebGpuOptions } from "../../src/backends/webgpu/backend.ts";
+import type { KernelFamily } from "../../src/backends/webgpu/kernelChoice.ts";
 import { QuireError } from "../../src/errors.ts";
 import { compileAtFirstUse } from "./lazyPipelines.ts";
 
 /** The software Vulkan driver that this process tests, as the vitest project says. */
 export const testedIcd = process.env["QUIRE_ICD"] === "lavapipe" ? "lavapipe" : "swiftshader";
+
+/** Both are tested on each driver, whichever it would get. */
+export const FAMILIES: readonly KernelFamily[] = ["flat", "workgroup"];
 
 // Dawn reads the environment once and the GPU object must outlive its devices: one for the process.
 let gpu: GPU | undefined;

@@ -46,7 +46,8 @@ function batchesOf(type: TensorType): readonly LinearBatch[] {
 }
 
 const device = await openDevice();
-const harness = new LinearHarness(device);
+const harness = new LinearHarness(device, "flat");
+const sliced = new LinearHarness(device, "workgroup");
 const errors: string[] = [];
 device.addEventListener("uncapturederror", ({ error }) => errors.push(error.message));
 afterAll(() => {
@@ -260,6 +261,78 @@ describe(`linear layers on ${testedIcd}`, () => {
       }
     }
     expect(worst).toBeLessThan(1);
+  });
+});
+
+describe(`linear layers whose K a workgroup shares, on ${testedIcd}`, () => {
+  /** Two, four and eight slices of K; the last chunk is whole, or a part. */
+  const widths = [288, 576, 1568, 2304];
+
+  test("give the bits of one thread, and with a norm the same ones in every batch", async () => {
+    const random = new Random(80);
+    let worst = 0;
+    for (const columns of widths) {
+      for (const rows of [3, 64, 130]) {
+        const matrix = normalMatrix(random, "Q4_1", rows, columns, 1);
+        const { x, squares, scales } = normedInput(random, columns);
+        const output = { form: "store", stride: rows + 7, firstOutput: 3 } as const;
+        const alone = await harness.run([[matrix]], { x }, output, BATCHES);
+        const shared = await sliced.run([[matrix]], { x }, output, BATCHES);
+        for (const i of BATCHES.keys()) expectSameBits(shared[i]!.y, alone[i]!.y, Infinity);
+
+        const normed = await sliced.run([[matrix]], { x, squares }, output, BATCHES);
+        const wanted = products(matrix, x);
+        for (const [i, { rows: count }] of BATCHES.entries()) {
+          normed[i]!.y.forEach((found, at) => {
+            const row = Math.floor(at / output.stride);
+            const n = (at % output.stride) - output.firstOutput;
+            if (row >= count || n < 0 || n >= rows) {
+              mustBe(found, UNTOUCHED);
+              return;
+            }
+            const { sum, size } = wanted[row]![n]!;
+            const error = Math.abs(found - sum * scales[row]!) / (size * scales[row]!);
+            worst = Math.max(worst, error);
+          });
+          expectSameBits(normed[i]!.y, normed.at(-1)!.y, count * output.stride);
+        }
+      }
+    }
+    expect(worst).toBeLessThan(SUM_TOLERANCE);
+  });
+
+  test("do so in every form", async () => {
+    const random = new Random(81);
+    for (const columns of [widths.at(-1)!]) {
+      const width = 64;
+      const [gate, up] = [0, 1].map(() => normalMatrix(random, "Q4_1", width, columns, 4));
+      const x = normals(random, MAX_ROWS * columns);
+      const stream = normals(random, MAX_ROWS * width);
+      const forms = [
+        { parts: [[gate!], [up!]], output: { form: "gate", stride: width, firstOutput: 0 } },
+        { parts: [[gate!]], output: { form: "add", stream, gain: normals(random, width) } },
+      ] as const;
+      for (const { parts, output } of forms) {
+        const alone = await harness.run(parts, { x }, output, BATCHES);
+        const shared = await sliced.run(parts, { x }, output, BATCHES);
+        for (const i of BATCHES.keys()) {
+          for (const name of ["y", "scaled", "squares"] as const) {
+            expectSameBits(shared[i]![name], alone[i]![name], Infinity);
+          }
+        }
+      }
+      const bias = normals(random, width);
+      const { squares } = normedInput(random, columns);
+      const store = { form: "store", stride: width, firstOutput: 0 } as const;
+      const inputs = { x, squares, bias };
+      const gather = [16, 3, 4, 9, 0];
+      const all = await sliced.run([[gate!]], inputs, store, [{ rows: MAX_ROWS }]);
+      const some = await sliced.run([[gate!]], inputs, store, [{ rows: MAX_ROWS, gather }]);
+      for (const [sample, row] of gather.entries()) {
+        const own = some[0]!.y.subarray(sample * width, (sample + 1) * width);
+        expectSameBits(own, all[0]!.y.subarray(row * width), width);
+      }
+    }
   });
 });
 

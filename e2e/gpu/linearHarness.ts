@@ -1,11 +1,8 @@
 import { WeightArena } from "../../src/backends/webgpu/arena.ts";
 import { KernelCache } from "../../src/backends/webgpu/kernel.ts";
+import { type KernelFamily, LINEAR_TOKENS } from "../../src/backends/webgpu/kernelChoice.ts";
 import { type BufferLimits, bufferLimits } from "../../src/backends/webgpu/limits.ts";
-import {
-  LINEAR_TOKENS,
-  type LinearSpec,
-  linearDispatches,
-} from "../../src/backends/webgpu/linear.ts";
+import { type LinearSpec, linearDispatches } from "../../src/backends/webgpu/linear.ts";
 import { HEADER_WORDS } from "../../src/backends/webgpu/stepBuffer.ts";
 import { rowByteLength, type TensorInfo, type TensorType } from "../../src/weights/tensorType.ts";
 
@@ -55,10 +52,12 @@ export const UNTOUCHED = 1234.5;
 /** Runs linear kernels of one device, with the buffers that a plan would give them. */
 export class LinearHarness {
   readonly #device: GPUDevice;
+  readonly #family: KernelFamily;
   readonly #kernels: KernelCache;
 
-  constructor(device: GPUDevice) {
+  constructor(device: GPUDevice, family: KernelFamily) {
     this.#device = device;
+    this.#family = family;
     this.#kernels = new KernelCache(device);
   }
 
@@ -129,7 +128,8 @@ export class LinearHarness {
             }
           : { ...output, y: results.y },
     };
-    const context = { kernels: this.#kernels, stepBuffer, linearTokens: LINEAR_TOKENS };
+    const choice = { family: this.#family, linearTokens: LINEAR_TOKENS };
+    const context = { kernels: this.#kernels, stepBuffer, choice };
     const dispatches = await linearDispatches(context, spec);
 
     const bytesEach = initial.y.byteLength + initial.scaled.byteLength + initial.squares.byteLength;

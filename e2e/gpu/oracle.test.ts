@@ -36,15 +36,33 @@ const SWIFTSHADER_CASES = [
   "qwen3 BF16",
 ];
 
+/** For the kernels that real adapters get: head sizes, groups of heads, K that is shared. */
+const WORKGROUP_CASES = ["llama heads 9/3", "llama head 80", "qwen3 head 128", "llama width 160"];
+
 const backend = await openBackend();
-afterAll(() => backend.dispose());
+const workgroup = await openBackend({ kernels: { family: "workgroup" } });
+afterAll(() => {
+  backend.dispose();
+  workgroup.dispose();
+});
 
 // One row a step, so that only the kernels for one row are compiled; linear.test.ts shows that the kernels for
 // more rows make the same bits.
 const cases = testedIcd === "swiftshader" ? [...CASES, ...SWIFTSHADER_CASES] : CASES;
 
 test.each(cases)(`%s: logits equal llama.cpp's, on ${testedIcd}`, async (name) => {
-  const found = ORACLE_CASES.find((oracleCase) => oracleCase.name === name);
-  expect(found, name).toBeDefined();
-  await checkOracleCase(backend, found!, 1);
+  await checkOracleCase(backend, oracleCase(name), 1);
 });
+
+test.each(WORKGROUP_CASES)(
+  `%s: workgroups' logits equal llama.cpp's, on ${testedIcd}`,
+  async (name) => {
+    await checkOracleCase(workgroup, oracleCase(name), 1);
+  },
+);
+
+function oracleCase(name: string) {
+  const found = ORACLE_CASES.find((known) => known.name === name);
+  expect(found, name).toBeDefined();
+  return found!;
+}

@@ -1,10 +1,15 @@
-// 1 / sqrt(mean(x^2) + epsilon) of a row of the stream, from the partial sums of squares that its producer
-// left: one a group of 4 elements, added in ascending order, four lanes wide.
-fn invRms(row: u32) -> f32 {
+// The sum of a row's squares, from the partial sums that the stream's producer left: one a group of 4 elements.
+// Every `stride`-th vector from `first` on, added in ascending order, four lanes wide.
+fn squaresOf(row: u32, first: u32, stride: u32) -> f32 {
   var sum = vec4<f32>(0.0);
-  for (var i = 0u; i < shape.normVectors; i++) {
+  for (var i = first; i < shape.normVectors; i += stride) {
     sum += squares[row * shape.normVectors + i];
   }
-  let mean = horizontalSum(sum) / f32(shape.normVectors * 16u);
+  return horizontalSum(sum);
+}
+
+// 1 / sqrt(mean(x^2) + epsilon)
+fn invRms(sumOfSquares: f32) -> f32 {
+  let mean = sumOfSquares / f32(shape.normVectors * 16u);
   return inverseSqrt(mean + bitcast<f32>(shape.epsilonBits));
 }

@@ -7,8 +7,20 @@ import { type BackendParts, type BackendRequest, chooseBackend } from "./chooseB
 
 /** What the machine is like, and what was done with it. */
 interface Machine {
-  /** uneven: one variant of the linear kernels does not give another's bits. unsteady: nor a variant its own. */
-  readonly gpu: "real" | "software" | "wrong" | "none" | "broken" | "uneven" | "unsteady";
+  /**
+   * crooked: wrong with the adapter's own kernels, right with flat ones. uneven: one variant of the linear kernels
+   * does not give another's bits. unsteady: nor a variant its own.
+   */
+  readonly gpu:
+    | "real"
+    | "software"
+    | "wrong"
+    | "none"
+    | "broken"
+    | "crooked"
+    | "uneven"
+    | "uneven software"
+    | "unsteady";
   readonly wasm: "right" | "wrong" | "none" | "unsteady";
   readonly isIsolated: boolean;
 }
@@ -39,16 +51,19 @@ function makeParts(machine: Machine) {
     return backend;
   };
   const uneven = new Set<Backend>();
+  const crooked = new Set<Backend>();
   const parts: BackendParts = {
-    createWebGpu: async ({ allowFallback, linearTokens }) => {
-      const isFallback = machine.gpu === "software";
+    createWebGpu: async ({ allowFallback, kernels }) => {
+      const isFallback = machine.gpu.endsWith("software");
       if (machine.gpu === "broken") throw new TypeError("The GPU process is gone.");
       if (machine.gpu === "none" || (isFallback && !allowFallback)) {
         throw new QuireError("webgpu-unavailable", `The adapter is ${machine.gpu}.`);
       }
       const adapter = { vendor: "acme", architecture: "", description: "", isFallback };
       const backend = make({ name: "webgpu", threads: 1, adapter });
-      if (linearTokens !== undefined) log.push(`rows by ${linearTokens.join()}`);
+      if (kernels?.family !== undefined) log.push(kernels.family);
+      else crooked.add(backend);
+      if (kernels?.linearTokens !== undefined) log.push(`rows by ${kernels.linearTokens.join()}`);
       else uneven.add(backend);
       return backend;
     },
@@ -60,10 +75,10 @@ function makeParts(machine: Machine) {
       const { name } = backend;
       const kind = name === "webgpu" ? machine.gpu : machine.wasm;
       log.push(`check ${name}`);
-      if (kind === "wrong") {
+      if (kind === "wrong" || (kind === "crooked" && crooked.has(backend))) {
         throw new QuireError("adapter-numerics", `The ${name} back end is wrong.`);
       }
-      const isUneven = kind === "uneven" && uneven.has(backend);
+      const isUneven = kind.startsWith("uneven") && uneven.has(backend);
       return { isBatchInvariant: !isUneven && kind !== "unsteady" };
     },
     isIsolated: machine.isIsolated,
@@ -119,9 +134,22 @@ describe("auto", () => {
       "webgpu 1",
       "check webgpu",
       "webgpu 1",
+      "flat",
+      "check webgpu",
+      "webgpu 1",
+      "flat",
       "rows by 4",
       "check webgpu",
     ]);
+  });
+
+  test("stays with a GPU that is right without what the threads of a workgroup share, and says so", async () => {
+    const found = await choose({ gpu: "crooked" });
+    expect(found).toMatchObject({
+      name: "webgpu",
+      reason: expect.stringMatching(/^WebGPU offers an adapter.* run those that do not\.$/),
+    });
+    expect(found.log).toEqual(["webgpu 1", "check webgpu", "webgpu 1", "flat", "check webgpu"]);
   });
 
   test("is WASM where one kernel for all does not help, and says why", async () => {
@@ -171,6 +199,21 @@ describe("by name", () => {
     const found = await choose({ gpu }, { backend: "webgpu" });
     expect(found).toMatchObject({ code });
     expect(found.log).not.toContain("wasm 1");
+  });
+
+  test("webgpu on software, which has the flat kernels anyway, is tried once more and in one variant", async () => {
+    const found = await choose({ gpu: "uneven software" }, { backend: "webgpu" });
+    expect(found).toMatchObject({
+      reason: expect.stringMatching(/all steps run the one for four/),
+    });
+    expect(found.log).toEqual([
+      "webgpu 1",
+      "check webgpu",
+      "webgpu 1",
+      "flat",
+      "rows by 4",
+      "check webgpu",
+    ]);
   });
 
   test("wasm looks at no adapter", async () => {

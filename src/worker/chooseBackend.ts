@@ -1,6 +1,7 @@
 import type { Backend } from "../backends/ops.ts";
 import type { WasmBackendOptions } from "../backends/wasm/options.ts";
 import type { WebGpuOptions } from "../backends/webgpu/backend.ts";
+import { familyFor } from "../backends/webgpu/kernelChoice.ts";
 import { QuireError, throwIfAborted } from "../errors.ts";
 import { batchDependence, type NumericsReport } from "./numerics.ts";
 import type { LoadRequest } from "./protocol.ts";
@@ -14,7 +15,7 @@ export interface ChosenBackend {
 /** What there is to choose from. */
 export interface BackendParts {
   readonly createWebGpu: (
-    options: Pick<WebGpuOptions, "allowFallback" | "linearTokens">,
+    options: Pick<WebGpuOptions, "allowFallback" | "kernels">,
   ) => Promise<Backend>;
   readonly createWasm: (options: WasmBackendOptions, signal?: AbortSignal) => Promise<Backend>;
   /** Throws if the back end computes wrong. */
@@ -30,11 +31,16 @@ export type BackendRequest = Pick<
 
 const BY_NAME = "It was asked for by name.";
 
+/** Where a workgroup's threads together go wrong, each may do right alone. */
+const FLAT = { family: "flat" } as const;
+const BY_FLAT =
+  "This adapter computes wrong in kernels that share work within a workgroup, so that all steps run those that do not.";
+
 /**
  * The one variant of the linear kernels where several do not give the same bits: rows of 4 at a time cost
  * one row little, where weights are what is waited for, and many rows twice the widest variant's at most.
  */
-const ONE_VARIANT = { linearTokens: [4] } as const;
+const ONE_VARIANT = { ...FLAT, linearTokens: [4] } as const;
 const BY_ONE_VARIANT =
   "This adapter computes rows differently in kernels for one, two, four and eight of them, so that all steps run the one for four.";
 
@@ -81,16 +87,23 @@ async function chooseAutomatically(
   }
 }
 
-/** Where rows depend on how many a step has, once more, with one variant of the linear kernels. */
+/** The adapter's kernels if they are right; else the flat ones, if need be in one variant. */
 async function openWebGpu(
   parts: BackendParts,
   allowFallback: boolean,
   why: string,
 ): Promise<ChosenBackend> {
   const usual = await parts.createWebGpu({ allowFallback });
-  if (await isInvariant(usual, parts)) return { backend: usual, reason: why };
-  usual.dispose();
-  const steady = await parts.createWebGpu({ allowFallback, ...ONE_VARIANT });
+  const isFlat = usual.adapter !== null && familyFor(usual.adapter) === "flat";
+  const right = ifRight(usual, parts);
+  // An adapter that is wrong with the flat kernels too is so by what they say.
+  const first = await (isFlat ? right : right.catch(() => undefined));
+  if (first !== undefined) return { backend: first, reason: why };
+  if (!isFlat) {
+    const flat = await ifRight(await parts.createWebGpu({ allowFallback, kernels: FLAT }), parts);
+    if (flat !== undefined) return { backend: flat, reason: `${why} ${BY_FLAT}` };
+  }
+  const steady = await parts.createWebGpu({ allowFallback, kernels: ONE_VARIANT });
   return { backend: await checked(steady, parts), reason: `${why} ${BY_ONE_VARIANT}` };
 }
 
@@ -127,17 +140,18 @@ function reasonForOneThread(
 
 /** Refuses a back end whose rows depend on their company. */
 async function checked(backend: Backend, parts: BackendParts): Promise<Backend> {
-  if (await isInvariant(backend, parts)) return backend;
-  backend.dispose();
-  throw batchDependence(backend);
+  const right = await ifRight(backend, parts);
+  if (right === undefined) throw batchDependence(backend);
+  return right;
 }
 
-/** Throws, with the back end disposed, if it computes wrong. */
-async function isInvariant(backend: Backend, { check }: BackendParts): Promise<boolean> {
+/** Undefined, with the back end disposed, if its rows depend on their company. Throws if they are wrong. */
+async function ifRight(backend: Backend, { check }: BackendParts): Promise<Backend | undefined> {
+  let isRight = false;
   try {
-    return (await check(backend)).isBatchInvariant;
-  } catch (error) {
-    backend.dispose();
-    throw error;
+    isRight = (await check(backend)).isBatchInvariant;
+  } finally {
+    if (!isRight) backend.dispose();
   }
+  return isRight ? backend : undefined;
 }

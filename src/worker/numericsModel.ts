@@ -12,8 +12,6 @@ export const PROMPT_TOKENS = 261;
 /** Rows whose logits a step may want: the widest variant of the kernels takes as many. */
 export const MAX_SEQUENCES = 8;
 
-const FFN_WIDTH = 96;
-
 /** What the models share, so that the second needs few kernels that the first has not. */
 const SHARED: Omit<PlanSpec, "width" | "rope"> = {
   numLayers: 1,
@@ -36,6 +34,7 @@ const frequencies = Float64Array.from({ length: 32 }, (_, i) => 10_000 ** (-i / 
 
 export interface NumericsModel {
   readonly spec: PlanSpec;
+  readonly ffnWidth: number;
   /** Type of the projections to q, k and v, which have biases and head norms or neither. */
   readonly projectionType: TensorType;
   readonly hasBiasesAndNorms: boolean;
@@ -44,19 +43,25 @@ export interface NumericsModel {
 /** As `llama` has it, in Q4_1. */
 export const PLAIN_MODEL: NumericsModel = {
   spec: { ...SHARED, width: 64, rope: { pairing: "adjacent", frequencies, magnitude: 1 } },
+  ffnWidth: 96,
   projectionType: "Q4_1",
   hasBiasesAndNorms: false,
 };
 
-/** As `qwen2` (biases) and `qwen3` (head norms) have it, with projections in a K-quant, which are 256 wide. */
+/**
+ * As `qwen2` (biases) and `qwen3` (head norms) have it, with projections in a K-quant. So wide that a workgroup's
+ * threads share K, where the adapter has such kernels: in two slices, and in four with one that is idle.
+ */
 export const NORMED_MODEL: NumericsModel = {
-  spec: { ...SHARED, width: 256, rope: { pairing: "neox", frequencies, magnitude: 1 } },
+  spec: { ...SHARED, width: 512, rope: { pairing: "neox", frequencies, magnitude: 1 } },
+  ffnWidth: 544,
   projectionType: "Q4_K",
   hasBiasesAndNorms: true,
 };
 
 /** Records a model's forward pass. Returns its tensors: their places in the list are their seeds. */
 export function recordModel(builder: PlanBuilder, model: NumericsModel): readonly TensorInfo[] {
+  const { ffnWidth } = model;
   const { width, headDim, numHeads } = model.spec;
   const tensors: TensorInfo[] = [];
   const tensor = (name: string, type: TensorType, rows: number, columns: number): TensorInfo => {
@@ -83,9 +88,9 @@ export function recordModel(builder: PlanBuilder, model: NumericsModel): readonl
   const qkv = builder.normLinear(x, vector("attention norm"), projections); // [heads + 2 headDim]
   const q = builder.ropeWriteKv(0, qkv, model.hasBiasesAndNorms ? headNorms() : undefined); // [heads]
   x = builder.linearAdd(x, builder.attention(0, q), linear("output", width, heads)); // [width]
-  const gate = linear("gate", FFN_WIDTH, width);
-  const up = linear("up", FFN_WIDTH, width);
-  x = builder.gatedMlp(x, vector("ffn norm"), gate, up, linear("down", width, FFN_WIDTH)); // [width]
+  const gate = linear("gate", ffnWidth, width);
+  const up = linear("up", ffnWidth, width);
+  x = builder.gatedMlp(x, vector("ffn norm"), gate, up, linear("down", width, ffnWidth)); // [width]
   builder.sampleLogits(x, vector("output norm"), table); // [vocabulary]
   return tensors;
 }

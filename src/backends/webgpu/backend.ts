@@ -2,8 +2,8 @@ import { QuireError } from "../../errors.ts";
 import type { AdapterSummary, Backend, PlanBuilder, PlanSpec } from "../ops.ts";
 import { type DeviceOptions, openDevice } from "./device.ts";
 import { KernelCache } from "./kernel.ts";
+import { familyFor, type KernelChoice, LINEAR_TOKENS } from "./kernelChoice.ts";
 import { type BufferLimits, bufferLimits } from "./limits.ts";
-import { LINEAR_TOKENS, type LinearTokens } from "./linear.ts";
 import { WebGpuPlanBuilder } from "./planBuilder.ts";
 
 export interface WebGpuOptions extends DeviceOptions {
@@ -11,16 +11,17 @@ export interface WebGpuOptions extends DeviceOptions {
   readonly gpu?: GPU;
   /** Bindings larger than this are not made, whatever the adapter allows; default: its limit. Bytes. */
   readonly maxBindingBytes?: number;
-  /** Variants of the linear kernels that steps may use, ascending; default: all, which must give the same bits. */
-  readonly linearTokens?: readonly LinearTokens[];
+  /** Default: the family for the adapter, and all variants, which must give the same bits. */
+  readonly kernels?: Partial<KernelChoice>;
 }
 
 /** Opens WebGPU. Throws `webgpu-unavailable` with the reason and what to do. */
 export async function createWebGpuBackend(options: WebGpuOptions = {}): Promise<Backend> {
   const { device, adapter } = await openDevice(options.gpu ?? browserGpu(), options);
   const limits = bufferLimits(device);
-  const { maxBindingBytes = limits.maxBindingBytes, linearTokens = LINEAR_TOKENS } = options;
-  return new WebGpuBackend(device, adapter, { ...limits, maxBindingBytes }, linearTokens);
+  const { maxBindingBytes = limits.maxBindingBytes } = options;
+  const choice = { family: familyFor(adapter), linearTokens: LINEAR_TOKENS, ...options.kernels };
+  return new WebGpuBackend(device, adapter, { ...limits, maxBindingBytes }, choice);
 }
 
 function browserGpu(): GPU {
@@ -43,7 +44,7 @@ class WebGpuBackend implements Backend {
   readonly lost: Promise<Error>;
   readonly #device: GPUDevice;
   readonly #limits: BufferLimits;
-  readonly #linearTokens: readonly LinearTokens[];
+  readonly #choice: KernelChoice;
   readonly #kernels: KernelCache;
   #isDisposed = false;
 
@@ -51,10 +52,10 @@ class WebGpuBackend implements Backend {
     device: GPUDevice,
     adapter: AdapterSummary,
     limits: BufferLimits,
-    linearTokens: readonly LinearTokens[],
+    choice: KernelChoice,
   ) {
     this.#limits = limits;
-    this.#linearTokens = linearTokens;
+    this.#choice = choice;
     this.#device = device;
     this.#kernels = new KernelCache(device);
     this.adapter = adapter;
@@ -71,13 +72,7 @@ class WebGpuBackend implements Backend {
   }
 
   createPlanBuilder(spec: PlanSpec): PlanBuilder {
-    return new WebGpuPlanBuilder(
-      this.#device,
-      this.#kernels,
-      this.#limits,
-      spec,
-      this.#linearTokens,
-    );
+    return new WebGpuPlanBuilder(this.#device, this.#kernels, this.#limits, spec, this.#choice);
   }
 
   dispose(): void {

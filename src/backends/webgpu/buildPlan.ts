@@ -6,9 +6,10 @@ import { copyDispatches } from "./blockCopies.ts";
 import { BlockSwaps } from "./blockSwaps.ts";
 import type { Dispatch } from "./dispatch.ts";
 import type { KernelCache } from "./kernel.ts";
+import type { KernelChoice } from "./kernelChoice.ts";
 import { KvPool } from "./kvPool.ts";
 import type { BufferLimits } from "./limits.ts";
-import type { LinearContext, LinearTokens } from "./linear.ts";
+import type { LinearContext } from "./linear.ts";
 import { allocate, outOfMemory, watchMemory } from "./outOfMemory.ts";
 import { type PlanParts, WebGpuPlan } from "./plan.ts";
 import { Readback } from "./readback.ts";
@@ -30,7 +31,7 @@ export type RecordedOp = (context: BuildContext) => Promise<readonly Dispatch[]>
 export interface RecordedPass {
   readonly spec: PlanSpec;
   readonly maxRows: number;
-  readonly linearTokens: readonly LinearTokens[];
+  readonly choice: KernelChoice;
   readonly ops: readonly RecordedOp[];
   readonly arena: WeightArena;
   readonly tensors: readonly TensorInfo[];
@@ -148,7 +149,7 @@ async function bind(
   device: GPUDevice,
   kernels: KernelCache,
   limits: BufferLimits,
-  { spec, ops, linearTokens }: RecordedPass,
+  { spec, ops, choice }: RecordedPass,
   { scratch, stepBuffer: { buffer: stepBuffer }, samplerBuffers, pool }: PlanMemory,
   readback: Readback,
 ): Promise<Bound> {
@@ -162,7 +163,7 @@ async function bind(
     const rotations = rotationTable(spec.rope, maxContext);
     device.queue.writeBuffer(buffer("rotations"), 0, rotations);
   }
-  const context = { kernels, stepBuffer, linearTokens, pool, scratch: buffer };
+  const context = { kernels, stepBuffer, choice, pool, scratch: buffer };
   const [copies, dispatches, swaps, sampler] = await Promise.all([
     copyDispatches(kernels, stepBuffer, pool),
     Promise.all(ops.map((op) => op(context))),

@@ -19,3 +19,21 @@ export function dispatchThreads(
     pass.dispatchWorkgroups(Math.ceil(numThreads / WORKGROUP_SIZE));
   };
 }
+
+/** Workgroups along x of `dispatchWorkgroups`, and WebGPU's most along a dimension. */
+export const GRID_WIDTH = 65_535;
+
+/** A kernel of one workgroup for each of `workgroups(counts)` pieces of work, in rows of GRID_WIDTH. */
+export function dispatchWorkgroups(
+  kernel: Kernel,
+  bindGroup: GPUBindGroup,
+  workgroups: (counts: StepCounts) => number,
+): Dispatch {
+  return (pass, counts) => {
+    const count = workgroups(counts);
+    if (count === 0) return;
+    pass.setPipeline(kernel.pipeline);
+    pass.setBindGroup(0, bindGroup);
+    pass.dispatchWorkgroups(Math.min(count, GRID_WIDTH), Math.ceil(count / GRID_WIDTH));
+  };
+}

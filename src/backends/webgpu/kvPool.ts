@@ -14,6 +14,17 @@ function layerBlockBytes({ numKvHeads, blockSize, headDim, kvCacheDtype }: PlanS
   return 2 * numKvHeads * blockSize * headDim * (kvCacheDtype === "f16" ? 2 : 4);
 }
 
+/** What kernels that read or write the pool need to know of it (shaders/common/kvPool.wgsl). */
+export function kvConstants(spec: PlanSpec): Record<string, number> {
+  const { numKvHeads, headDim, blockSize, kvCacheDtype } = spec;
+  return {
+    KV_HEADS: numKvHeads,
+    HEAD_VECTORS: headDim / 4,
+    BLOCK_SIZE: blockSize,
+    ...(kvCacheDtype === "f16" ? { KV_F16: 1 } : {}),
+  };
+}
+
 /** Most blocks that a pool can have: a layer of it is bound whole. */
 export function bindableBlocks(spec: PlanSpec, limits: BufferLimits): number {
   const layerBytes = Math.min(limits.maxBindingBytes, limits.maxBufferBytes);

@@ -1,13 +1,9 @@
 import type { Dispatch } from "./dispatch.ts";
 import { type KernelCache, type Resource, type Resources, read, uniform, write } from "./kernel.ts";
+import type { KernelChoice, LinearTokens } from "./kernelChoice.ts";
 import { WORKGROUP_SIZE } from "./limits.ts";
 import type { MatrixWindow, PackedMatrix } from "./packedMatrix.ts";
 import { HEADER_WORDS } from "./stepBuffer.ts";
-
-/** Rows that one thread of a linear kernel takes: variants that give the same bits, if the adapter is right. */
-export const LINEAR_TOKENS = [1, 2, 4, 8] as const;
-
-export type LinearTokens = (typeof LINEAR_TOKENS)[number];
 
 /** Blocks of 32 along K that share an accumulator (shaders/linear.wgsl). Part of the numeric scheme. */
 const CHUNK_BLOCKS = 8;
@@ -15,12 +11,18 @@ const CHUNK_BLOCKS = 8;
 /** Vectors of 4 weights in a block. */
 const BLOCK_VECTORS = 8;
 
+/** Threads that a matrix should give a GPU for one row, and slices of K at most that make more of them. A choice, not measured. */
+const WANTED_THREADS = 8192;
+const MAX_SLICES = 8;
+
+/** Rows that a thread with a slice of K takes at most: more take many registers, and long to compile. */
+const MAX_SLICED_TOKENS = 4;
+
 /** What the linear kernels of a plan share. */
 export interface LinearContext {
   readonly kernels: KernelCache;
   readonly stepBuffer: GPUBuffer;
-  /** Variants to choose from, ascending: a step uses the smallest that covers its rows, else the largest. */
-  readonly linearTokens: readonly LinearTokens[];
+  readonly choice: KernelChoice;
 }
 
 /** What a linear kernel reads and makes; see shaders/linear.wgsl. Buffers are f32. */
@@ -69,17 +71,19 @@ export function linearDispatches(context: LinearContext, spec: LinearSpec): Prom
 }
 
 async function windowDispatch(
-  { kernels, stepBuffer, linearTokens }: LinearContext,
+  { kernels, stepBuffer, choice }: LinearContext,
   spec: LinearSpec,
   window: MatrixWindow,
 ): Promise<Dispatch> {
   const { matrix, output, gather } = spec;
   const isGate = output.form === "gate";
   const groups = isGate ? window.rows / 2 : window.paddedRows / 4;
+  const slices = choice.family === "workgroup" ? slicesFor(matrix) : 1;
   const constants: Record<string, number> = {
     ...matrix.format.constants,
     FOUR: 4,
     CHUNK_BLOCKS,
+    ...(slices > 1 ? { SLICES: slices } : {}),
     [output.form.toUpperCase()]: 1,
   };
   const resources: Record<number, Resource> = {
@@ -111,7 +115,7 @@ async function windowDispatch(
   if (output.form === "add") Object.assign(resources, streamResources(output.stream));
   else resources[7] = write(output.y);
   const variants = await Promise.all(
-    linearTokens.map(async (tokens) => {
+    tokensFor(choice, slices).map(async (tokens) => {
       const kernel = await kernels.get("linear", { ...constants, TOKENS: tokens }, resources);
       return { tokens, kernel };
     }),
@@ -124,8 +128,24 @@ async function windowDispatch(
     const { tokens, kernel } = variants.find((variant) => variant.tokens >= rows) ?? largest;
     pass.setPipeline(kernel.pipeline);
     pass.setBindGroup(0, bindGroup);
-    pass.dispatchWorkgroups(Math.ceil(groups / WORKGROUP_SIZE), Math.ceil(rows / tokens));
+    const workgroups = Math.ceil((groups * slices) / WORKGROUP_SIZE);
+    pass.dispatchWorkgroups(workgroups, Math.ceil(rows / tokens));
   };
+}
+
+/** Of the whole matrix, not of a window: windows of a matrix give the bits that it gives whole. */
+function slicesFor({ rows, numParts, columns }: PackedMatrix): number {
+  const groups = (rows * numParts) / 4;
+  const most = Math.min(MAX_SLICES, columns / 32 / CHUNK_BLOCKS);
+  let slices = 1;
+  while (slices < most && groups * slices < WANTED_THREADS) slices *= 2;
+  return slices;
+}
+
+function tokensFor({ linearTokens }: KernelChoice, slices: number): readonly LinearTokens[] {
+  if (slices === 1) return linearTokens;
+  const few = linearTokens.filter((tokens) => tokens <= MAX_SLICED_TOKENS);
+  return few.length > 0 ? few : linearTokens;
 }
 
 /** The first words of `Shape` in the shaders that read weights. */

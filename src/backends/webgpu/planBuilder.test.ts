@@ -7,7 +7,7 @@ import type { ModelTensors } from "../../model/tensors.ts";
 import { rowByteLength, type TensorInfo, type TensorType } from "../../weights/tensorType.ts";
 import type { Plan } from "../ops.ts";
 import { createWebGpuBackend } from "./backend.ts";
-import type { LinearTokens } from "./linear.ts";
+import type { KernelChoice } from "./kernelChoice.ts";
 import {
   FakeDevice,
   type FakeDeviceOptions,
@@ -96,12 +96,12 @@ async function build(
   shape: Shape,
   options: PlanOptions = {},
   deviceOptions: FakeDeviceOptions = {},
-  linearTokens?: readonly LinearTokens[],
+  kernels: Partial<KernelChoice> = {},
 ): Promise<Built> {
   const config = configOf(shape);
   const device = new FakeDevice(deviceOptions);
   const gpu = fakeGpu(device);
-  const backend = await createWebGpuBackend({ gpu, ...(linearTokens && { linearTokens }) });
+  const backend = await createWebGpuBackend({ gpu, kernels });
   const builder = backend.createPlanBuilder(planSpec(config, options));
   recordForward(builder, { tensors: tensorsOf(config) });
   return { device, plan: await builder.finish() };
@@ -167,19 +167,22 @@ test("a second plan of the same sizes compiles nothing", async () => {
 });
 
 describe("the linear kernels' variants", () => {
-  const runRows = async (count: number, linearTokens?: readonly LinearTokens[]) => {
-    const built = await build({ ...LLAMA_1B, numLayers: 1 }, {}, {}, linearTokens);
+  const runRows = async (count: number, kernels: Partial<KernelChoice>) => {
+    const built = await build({ ...LLAMA_1B, numLayers: 1 }, {}, {}, kernels);
     const { device, plan } = built;
     const rows = Array.from({ length: count }, (_, position) => {
       return { slot: 0, token: 1, position, kvSlot: position };
     });
     await plan.submit({ ...EMPTY_STEP, rows }).result;
     const linear = (label: string) => /^linear .*TOKENS=(\d+)$/.exec(label)?.[1];
+    const isLinear = ({ pipeline }: { readonly pipeline: string }) =>
+      linear(pipeline) !== undefined;
     return {
       compiled: new Set(device.pipelines.map(linear).filter((tokens) => tokens !== undefined)),
-      ran: device.dispatches.flatMap(({ pipeline, grid }) =>
-        linear(pipeline) === undefined ? [] : [`${linear(pipeline)} x ${grid[1]}`],
-      ),
+      ran: device.dispatches
+        .filter(isLinear)
+        .map(({ pipeline, grid }) => `${linear(pipeline)} x ${grid[1]}`),
+      threads: device.dispatches.filter(isLinear).map(({ grid }) => 64 * grid[0]!),
     };
   };
 
@@ -190,8 +193,17 @@ describe("the linear kernels' variants", () => {
     [8, "8 x 1"],
     [9, "8 x 2"],
   ])("%i rows run %s of them: the smallest that covers the rows", async (count, expected) => {
-    const { ran } = await runRows(count);
+    const { ran } = await runRows(count, { family: "flat" });
     expect(new Set(ran)).toEqual(new Set([expected]));
+  });
+
+  test("take few rows where a workgroup shares K, and keep a GPU busy with one", async () => {
+    const flat = await runRows(9, { family: "flat" });
+    const shared = await runRows(9, {});
+    // q, k, v; output; gate and up; down: 3072, 2048, 2 x 8192 and 2048 outputs.
+    expect(flat.threads).toEqual([768, 512, 4096, 512]);
+    expect(shared.threads).toEqual([6144, 4096, 8192, 4096]);
+    expect(new Set(shared.ran)).toEqual(new Set(["4 x 3"]));
   });
 
   test("one that is given alone runs all rows, and no other is compiled", async () => {
@@ -200,7 +212,7 @@ describe("the linear kernels' variants", () => {
       [4, "4 x 1"],
       [9, "4 x 3"],
     ] as const) {
-      const { compiled, ran } = await runRows(count, [4]);
+      const { compiled, ran } = await runRows(count, { linearTokens: [4] });
       expect(compiled).toEqual(new Set(["4"]));
       expect(new Set(ran)).toEqual(new Set([expected]));
     }

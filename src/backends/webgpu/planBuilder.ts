@@ -3,16 +3,16 @@ import type { TensorInfo } from "../../weights/tensorType.ts";
 import type { Activation, Linear, Plan, PlanBuilder, PlanSpec } from "../ops.ts";
 import { reachableContext } from "../reachableContext.ts";
 import { WeightArena } from "./arena.ts";
-import { ATTENTION_SPAN, attentionMemory, packedHeads } from "./attentionShape.ts";
+import { attentionDispatches } from "./attention.ts";
+import { attentionMemory } from "./attentionShape.ts";
 import { type BuildContext, buildPlan, type RecordedOp } from "./buildPlan.ts";
 import { type Dispatch, dispatchThreads } from "./dispatch.ts";
-import { type KernelCache, type Resource, read, uniform, write } from "./kernel.ts";
-import { bindableBlocks } from "./kvPool.ts";
+import { type KernelCache, type Resource, read, write } from "./kernel.ts";
+import type { KernelChoice } from "./kernelChoice.ts";
+import { bindableBlocks, kvConstants } from "./kvPool.ts";
 import type { BufferLimits } from "./limits.ts";
 import {
   floatBits,
-  LINEAR_TOKENS,
-  type LinearTokens,
   linearDispatches,
   type StreamBuffers,
   streamResources,
@@ -21,7 +21,7 @@ import {
 } from "./linear.ts";
 import { isUniform, type PackedMatrix } from "./packedMatrix.ts";
 import type { Region } from "./region.ts";
-import { HEADER_WORDS } from "./stepBuffer.ts";
+import { stepResources } from "./stepBuffer.ts";
 
 /** An activation, with the name of its buffer. */
 interface GpuActivation extends Activation {
@@ -36,7 +36,7 @@ export class WebGpuPlanBuilder implements PlanBuilder {
   readonly #kernels: KernelCache;
   /** `maxContext` is what the KV pool can hold of it, and a pool that comes out smaller changes nothing. */
   readonly #spec: PlanSpec;
-  readonly #linearTokens: readonly LinearTokens[];
+  readonly #choice: KernelChoice;
   readonly #limits: BufferLimits;
   readonly #arena: WeightArena;
   readonly #maxRows: number;
@@ -50,10 +50,10 @@ export class WebGpuPlanBuilder implements PlanBuilder {
     kernels: KernelCache,
     limits: BufferLimits,
     spec: PlanSpec,
-    linearTokens: readonly LinearTokens[] = LINEAR_TOKENS,
+    choice: KernelChoice,
   ) {
     this.#kernels = kernels;
-    this.#linearTokens = linearTokens;
+    this.#choice = choice;
     const { headDim, blockSize, maxSequences, width } = spec;
     if (headDim % 4 !== 0 || headDim > 256) {
       throw new QuireError(
@@ -93,7 +93,7 @@ export class WebGpuPlanBuilder implements PlanBuilder {
       return Promise.all(
         matrix.windows.map(async (window) => {
           const resources = {
-            ...stepResources(context),
+            ...stepResources(context.stepBuffer),
             ...weightResources(window),
             4: read(context.scratch("lastTokens")),
             ...streamResources(stream),
@@ -135,14 +135,14 @@ export class WebGpuPlanBuilder implements PlanBuilder {
     this.#scratchBytes.set("rotations", maxContext * halfRotary * 8);
     this.#ops.push(async (context) => {
       const constants = {
-        ...this.#kvConstants(),
+        ...kvConstants(this.#spec),
         HEADS: numHeads,
         ROTARY: halfRotary * 2,
         ...(rope.pairing === "neox" ? { NEOX: 1 } : {}),
         ...(gains ? { HEAD_NORM: 1, EPSILON_BITS: floatBits(rmsEpsilon) } : {}),
       };
       const resources: Record<number, Resource> = {
-        ...stepResources(context),
+        ...stepResources(context.stepBuffer),
         2: read(context.scratch(nameOf(qkv))),
         3: read(context.scratch("rotations")),
         4: write(context.scratch(q.name)),
@@ -161,42 +161,11 @@ export class WebGpuPlanBuilder implements PlanBuilder {
   }
 
   attention(layer: number, q: Activation): Activation {
-    const { numHeads, numKvHeads, headDim, maxContext, blockSize } = this.#spec;
+    const { numHeads, headDim } = this.#spec;
     const mixed = this.#activation("mixed", numHeads * headDim);
-    const headVectors = headDim / 4;
-    const pack = packedHeads(numHeads / numKvHeads);
-    const maxRows = this.#maxRows;
-    this.#ops.push(async (context) => {
-      const outputs = context.scratch(mixed.name);
-      const attentionConstants = {
-        ...this.#kvConstants(),
-        HEADS: numHeads,
-        PACK: pack,
-        SPAN_TOKENS: ATTENTION_SPAN,
-        MAX_ROWS: maxRows,
-        TABLE_BLOCKS: Math.ceil(maxContext / blockSize),
-      };
-      const attentionResources = {
-        ...stepResources(context),
-        2: read(context.scratch(nameOf(q))),
-        3: read(context.pool.layer(layer)),
-        4: read(context.scratch("blockTables")),
-        5: write(outputs),
-        11: context.kernels.constants([headVectors]),
-      };
-      const mergeConstants = { HEADS: numHeads, HEAD_VECTORS: headVectors, MAX_ROWS: maxRows };
-      const mergeResources = { ...stepResources(context), 2: write(outputs) };
-      const [attention, merge] = await Promise.all([
-        context.kernels.get("attention", attentionConstants, attentionResources),
-        context.kernels.get("mergeAttention", mergeConstants, mergeResources),
-      ]);
-      const attentionGroup = context.kernels.bind(attention, attentionResources);
-      const mergeGroup = context.kernels.bind(merge, mergeResources);
-      return [
-        dispatchThreads(attention, attentionGroup, ({ items }) => items * (numHeads / pack)),
-        dispatchThreads(merge, mergeGroup, ({ merges }) => merges * numHeads * headVectors),
-      ];
-    });
+    const names = { queries: nameOf(q), outputs: mixed.name };
+    const sizes = { ...this.#spec, maxRows: this.#maxRows };
+    this.#ops.push((context) => attentionDispatches(context, sizes, layer, names));
     return mixed;
   }
 
@@ -237,7 +206,7 @@ export class WebGpuPlanBuilder implements PlanBuilder {
       this.#ops.push(async (context) => {
         const widthVectors = hidden.width / 4;
         const resources = {
-          ...stepResources(context),
+          ...stepResources(context.stepBuffer),
           2: read(context.scratch(gated.name)),
           3: read(context.scratch(upper.name)),
           4: write(context.scratch(hidden.name)),
@@ -271,7 +240,7 @@ export class WebGpuPlanBuilder implements PlanBuilder {
     const pass = {
       spec: this.#spec,
       maxRows: this.#maxRows,
-      linearTokens: this.#linearTokens,
+      choice: this.#choice,
       ops: this.#ops,
       arena: this.#arena,
       tensors: [...this.#tensors.values()],
@@ -340,18 +309,11 @@ export class WebGpuPlanBuilder implements PlanBuilder {
     };
   }
 
-  #kvConstants(): Record<string, number> {
-    const { numKvHeads, headDim, blockSize, kvCacheDtype } = this.#spec;
-    return {
-      KV_HEADS: numKvHeads,
-      HEAD_VECTORS: headDim / 4,
-      BLOCK_SIZE: blockSize,
-      ...(kvCacheDtype === "f16" ? { KV_F16: 1 } : {}),
-    };
-  }
-
   async #updateBlockTables(context: BuildContext): Promise<Dispatch[]> {
-    const resources = { ...stepResources(context), 2: write(context.scratch("blockTables")) };
+    const resources = {
+      ...stepResources(context.stepBuffer),
+      2: write(context.scratch("blockTables")),
+    };
     const kernel = await context.kernels.get("updateBlockTables", {}, resources);
     const bindGroup = context.kernels.bind(kernel, resources);
     return [dispatchThreads(kernel, bindGroup, ({ entries }) => entries)];
@@ -360,11 +322,6 @@ export class WebGpuPlanBuilder implements PlanBuilder {
 
 function nameOf(activation: Activation): string {
   return (activation as GpuActivation).name;
-}
-
-/** Bindings 0 and 1 of shaders/common/step.wgsl. */
-function stepResources({ stepBuffer }: BuildContext) {
-  return { 0: uniform(stepBuffer, HEADER_WORDS * 4), 1: read(stepBuffer) };
 }
 
 function streamBuffers(context: BuildContext, x: GpuActivation): StreamBuffers {

@@ -1,5 +1,6 @@
 import type { Step, StepRow } from "../../engine/step.ts";
 import { invariant } from "../../errors.ts";
+import { type Resources, read, uniform } from "./kernel.ts";
 import { allocate } from "./outOfMemory.ts";
 
 /** Tokens of a KV range that one attention work item covers. Ranges start at multiples of it. */
@@ -30,6 +31,11 @@ export interface StepCapacity {
   readonly maxContext: number;
   /** Blocks of a sequence's block table: the row length of the table on the GPU. */
   readonly tableBlocks: number;
+}
+
+/** Bindings 0 and 1 of shaders/common/step.wgsl. */
+export function stepResources(stepBuffer: GPUBuffer): Resources {
+  return { 0: uniform(stepBuffer, HEADER_WORDS * 4), 1: read(stepBuffer) };
 }
 
 /** KV ranges that a row at the last position of a context has. */
