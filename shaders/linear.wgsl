@@ -13,8 +13,9 @@
 // - GATE: y[row, n] = silu(gate) * up; the 4 rows of a thread are 2 of the gate and 2 of the up matrix
 // - ADD: stream[row, n] += y; scaled = stream * gain of the next norm; squares = a group's sum of squares
 // SLICES: so many threads of a workgroup make the 4 outputs together, each every SLICES-th chunk of K. Their sums
-// are added in the order of the chunks: the bits are those of one thread, but for the norm's sum of squares,
-// which they share too.
+// are added in the order of the chunks: the bits are those of one thread.
+// NORM_SLICES: the norm's sum of squares is made of so many sums, of every NORM_SLICES-th vector each, as the threads
+// with slices make it.
 //
 // grid: (ceil(shape.groups * SLICES / 64), ceil(rows / TOKENS)); without SLICES no workgroup memory, no barrier
 #include "common/step.wgsl"
@@ -124,7 +125,7 @@ fn main(
 #if NORM
   for (var t = 0u; t < tokens; t++) {
     let row = inputRow(min(firstRow + t, numRows - 1u));
-    squareSums[(slice * TOKENS + t) * GROUPS + lane % GROUPS] = squaresOf(row, slice, SLICES);
+    squareSums[(slice * TOKENS + t) * GROUPS + lane % GROUPS] = squaresOf(row, slice);
   }
 #end
   for (var round = 0u; round < shape.blocks; round += CHUNK_BLOCKS * SLICES) {
@@ -194,13 +195,17 @@ fn main(
 #end
 #if NORM
 #if SLICES
-    var sumOfSquares = 0.0;
-    for (var i = 0u; i < slices; i++) {
+    var sumOfSquares = squareSums[t * GROUPS + lane % GROUPS];
+    for (var i = 1u; i < slices; i++) {
       sumOfSquares += squareSums[(i * TOKENS + t) * GROUPS + lane % GROUPS];
     }
     result *= invRms(sumOfSquares);
 #else
-    result *= invRms(squaresOf(inputRow(outputRow), 0u, 1u));
+    var sumOfSquares = squaresOf(inputRow(outputRow), 0u);
+    for (var i = 1u; i < NORM_SLICES; i++) {
+      sumOfSquares += squaresOf(inputRow(outputRow), i);
+    }
+    result *= invRms(sumOfSquares);
 #end
 #end
 #if BIAS

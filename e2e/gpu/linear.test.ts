@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { linear, silu } from "../../src/backends/reference/kernels.ts";
 import { WEIGHT_FORMATS } from "../../src/backends/webgpu/format.ts";
+import { LINEAR_TOKENS } from "../../src/backends/webgpu/kernelChoice.ts";
 import { dequantizeRows } from "../../src/weights/dequantize.ts";
 import { TENSOR_TYPES, type TensorType } from "../../src/weights/tensorType.ts";
 import { Random, randomTensor } from "../fixtures/random.ts";
@@ -46,8 +47,10 @@ function batchesOf(type: TensorType): readonly LinearBatch[] {
 }
 
 const device = await openDevice();
-const harness = new LinearHarness(device, "flat");
-const sliced = new LinearHarness(device, "workgroup");
+const harness = new LinearHarness(device, { family: "flat", linearTokens: LINEAR_TOKENS });
+const sliced = new LinearHarness(device, { family: "workgroup", linearTokens: LINEAR_TOKENS });
+/** What steps of many rows run beside those with slices. */
+const unsliced = new LinearHarness(device, { family: "workgroup", linearTokens: [8] });
 const errors: string[] = [];
 device.addEventListener("uncapturederror", ({ error }) => errors.push(error.message));
 afterAll(() => {
@@ -268,7 +271,7 @@ describe(`linear layers whose K a workgroup shares, on ${testedIcd}`, () => {
   /** Two, four and eight slices of K; the last chunk is whole, or a part. */
   const widths = [288, 576, 1568, 2304];
 
-  test("give the bits of one thread, and with a norm the same ones in every batch", async () => {
+  test("give the bits of one thread, and with a norm those of one in its place", async () => {
     const random = new Random(80);
     let worst = 0;
     for (const columns of widths) {
@@ -296,6 +299,8 @@ describe(`linear layers whose K a workgroup shares, on ${testedIcd}`, () => {
           });
           expectSameBits(normed[i]!.y, normed.at(-1)!.y, count * output.stride);
         }
+        const many = await unsliced.run([[matrix]], { x, squares }, output, BATCHES);
+        for (const i of BATCHES.keys()) expectSameBits(many[i]!.y, normed[i]!.y, Infinity);
       }
     }
     expect(worst).toBeLessThan(SUM_TOLERANCE);

@@ -1,6 +1,6 @@
 import { WeightArena } from "../../src/backends/webgpu/arena.ts";
 import { KernelCache } from "../../src/backends/webgpu/kernel.ts";
-import { type KernelFamily, LINEAR_TOKENS } from "../../src/backends/webgpu/kernelChoice.ts";
+import type { KernelChoice } from "../../src/backends/webgpu/kernelChoice.ts";
 import { type BufferLimits, bufferLimits } from "../../src/backends/webgpu/limits.ts";
 import { type LinearSpec, linearDispatches } from "../../src/backends/webgpu/linear.ts";
 import { HEADER_WORDS } from "../../src/backends/webgpu/stepBuffer.ts";
@@ -52,12 +52,12 @@ export const UNTOUCHED = 1234.5;
 /** Runs linear kernels of one device, with the buffers that a plan would give them. */
 export class LinearHarness {
   readonly #device: GPUDevice;
-  readonly #family: KernelFamily;
+  readonly #choice: KernelChoice;
   readonly #kernels: KernelCache;
 
-  constructor(device: GPUDevice, family: KernelFamily) {
+  constructor(device: GPUDevice, choice: KernelChoice) {
     this.#device = device;
-    this.#family = family;
+    this.#choice = choice;
     this.#kernels = new KernelCache(device);
   }
 
@@ -128,8 +128,7 @@ export class LinearHarness {
             }
           : { ...output, y: results.y },
     };
-    const choice = { family: this.#family, linearTokens: LINEAR_TOKENS };
-    const context = { kernels: this.#kernels, stepBuffer, choice };
+    const context = { kernels: this.#kernels, stepBuffer, choice: this.#choice };
     const dispatches = await linearDispatches(context, spec);
 
     const bytesEach = initial.y.byteLength + initial.scaled.byteLength + initial.squares.byteLength;

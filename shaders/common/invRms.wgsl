@@ -1,8 +1,8 @@
-// The sum of a row's squares, from the partial sums that the stream's producer left: one a group of 4 elements.
-// Every `stride`-th vector from `first` on, added in ascending order, four lanes wide.
-fn squaresOf(row: u32, first: u32, stride: u32) -> f32 {
+// A part of the sum of a row's squares, from the partial sums that the stream's producer left: one a group of 4
+// elements. Every NORM_SLICES-th vector from `first` on, added in ascending order, four lanes wide.
+fn squaresOf(row: u32, first: u32) -> f32 {
   var sum = vec4<f32>(0.0);
-  for (var i = first; i < shape.normVectors; i += stride) {
+  for (var i = first; i < shape.normVectors; i += NORM_SLICES) {
     sum += squares[row * shape.normVectors + i];
   }
   return horizontalSum(sum);

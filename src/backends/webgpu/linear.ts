@@ -1,22 +1,13 @@
 import type { Dispatch } from "./dispatch.ts";
 import { type KernelCache, type Resource, type Resources, read, uniform, write } from "./kernel.ts";
-import type { KernelChoice, LinearTokens } from "./kernelChoice.ts";
+import type { KernelChoice } from "./kernelChoice.ts";
 import { WORKGROUP_SIZE } from "./limits.ts";
+import { CHUNK_BLOCKS, slicesFor, variantOf, variantsFor } from "./linearVariants.ts";
 import type { MatrixWindow, PackedMatrix } from "./packedMatrix.ts";
 import { HEADER_WORDS } from "./stepBuffer.ts";
 
-/** Blocks of 32 along K that share an accumulator (shaders/linear.wgsl). Part of the numeric scheme. */
-const CHUNK_BLOCKS = 8;
-
 /** Vectors of 4 weights in a block. */
 const BLOCK_VECTORS = 8;
-
-/** Threads that a matrix should give a GPU for one row, and slices of K at most that make more of them. A choice, not measured. */
-const WANTED_THREADS = 8192;
-const MAX_SLICES = 8;
-
-/** Rows that a thread with a slice of K takes at most: more take many registers, and long to compile. */
-const MAX_SLICED_TOKENS = 4;
 
 /** What the linear kernels of a plan share. */
 export interface LinearContext {
@@ -78,12 +69,11 @@ async function windowDispatch(
   const { matrix, output, gather } = spec;
   const isGate = output.form === "gate";
   const groups = isGate ? window.rows / 2 : window.paddedRows / 4;
-  const slices = choice.family === "workgroup" ? slicesFor(matrix) : 1;
+  const slices = slicesFor(choice, matrix);
   const constants: Record<string, number> = {
     ...matrix.format.constants,
     FOUR: 4,
     CHUNK_BLOCKS,
-    ...(slices > 1 ? { SLICES: slices } : {}),
     [output.form.toUpperCase()]: 1,
   };
   const resources: Record<number, Resource> = {
@@ -106,6 +96,7 @@ async function windowDispatch(
   }
   if (spec.norm) {
     constants["NORM"] = 1;
+    constants["NORM_SLICES"] = slices;
     resources[5] = read(spec.norm.squares);
   }
   if (spec.bias) {
@@ -114,38 +105,23 @@ async function windowDispatch(
   }
   if (output.form === "add") Object.assign(resources, streamResources(output.stream));
   else resources[7] = write(output.y);
-  const variants = await Promise.all(
-    tokensFor(choice, slices).map(async (tokens) => {
-      const kernel = await kernels.get("linear", { ...constants, TOKENS: tokens }, resources);
-      return { tokens, kernel };
+  const compiled = await Promise.all(
+    variantsFor(choice, slices).map(async (variant) => {
+      const { tokens, slices } = variant;
+      const own = { ...constants, ...(slices > 1 ? { SLICES: slices } : {}), TOKENS: tokens };
+      return { ...variant, kernel: await kernels.get("linear", own, resources) };
     }),
   );
-  const largest = variants.at(-1)!;
-  const bindGroup = kernels.bind(largest.kernel, resources);
+  const bindGroup = kernels.bind(compiled[0]!.kernel, resources);
   return (pass, counts) => {
     const rows = gather ? counts.logits : counts.rows;
     if (rows === 0) return;
-    const { tokens, kernel } = variants.find((variant) => variant.tokens >= rows) ?? largest;
+    const { tokens, slices, kernel } = variantOf(compiled, rows, groups);
     pass.setPipeline(kernel.pipeline);
     pass.setBindGroup(0, bindGroup);
     const workgroups = Math.ceil((groups * slices) / WORKGROUP_SIZE);
     pass.dispatchWorkgroups(workgroups, Math.ceil(rows / tokens));
   };
-}
-
-/** Of the whole matrix, not of a window: windows of a matrix give the bits that it gives whole. */
-function slicesFor({ rows, numParts, columns }: PackedMatrix): number {
-  const groups = (rows * numParts) / 4;
-  const most = Math.min(MAX_SLICES, columns / 32 / CHUNK_BLOCKS);
-  let slices = 1;
-  while (slices < most && groups * slices < WANTED_THREADS) slices *= 2;
-  return slices;
-}
-
-function tokensFor({ linearTokens }: KernelChoice, slices: number): readonly LinearTokens[] {
-  if (slices === 1) return linearTokens;
-  const few = linearTokens.filter((tokens) => tokens <= MAX_SLICED_TOKENS);
-  return few.length > 0 ? few : linearTokens;
 }
 
 /** The first words of `Shape` in the shaders that read weights. */

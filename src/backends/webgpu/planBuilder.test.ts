@@ -168,7 +168,7 @@ test("a second plan of the same sizes compiles nothing", async () => {
 
 describe("the linear kernels' variants", () => {
   const runRows = async (count: number, kernels: Partial<KernelChoice>) => {
-    const built = await build({ ...LLAMA_1B, numLayers: 1 }, {}, {}, kernels);
+    const built = await build({ ...LLAMA_1B, contextLength: 1000, numLayers: 1 }, {}, {}, kernels);
     const { device, plan } = built;
     const rows = Array.from({ length: count }, (_, position) => {
       return { slot: 0, token: 1, position, kvSlot: position };
@@ -197,13 +197,19 @@ describe("the linear kernels' variants", () => {
     expect(new Set(ran)).toEqual(new Set([expected]));
   });
 
-  test("take few rows where a workgroup shares K, and keep a GPU busy with one", async () => {
-    const flat = await runRows(9, { family: "flat" });
-    const shared = await runRows(9, {});
-    // q, k, v; output; gate and up; down: 3072, 2048, 2 x 8192 and 2048 outputs.
+  test("share K for few rows, and take 8 rows each where there are threads enough", async () => {
+    // q, k, v; output; gate and up; down: 3072, 2048, 2 x 8192 and 2048 outputs, so 768, 512, 4096 and 512 groups.
+    const flat = await runRows(1, { family: "flat" });
     expect(flat.threads).toEqual([768, 512, 4096, 512]);
-    expect(shared.threads).toEqual([6144, 4096, 8192, 4096]);
-    expect(new Set(shared.ran)).toEqual(new Set(["4 x 3"]));
+    const one = await runRows(1, {});
+    expect(one.threads).toEqual([768 * 8, 512 * 8, 4096 * 2, 512 * 8]);
+    expect(one.ran).toEqual(["1 x 1", "1 x 1", "1 x 1", "1 x 1"]);
+    const nine = await runRows(9, {});
+    expect(nine.threads).toEqual([768 * 8, 512 * 8, 4096, 512 * 8]);
+    expect(nine.ran).toEqual(["4 x 3", "4 x 3", "8 x 2", "4 x 3"]);
+    const many = await runRows(128, {});
+    expect(many.threads).toEqual([768, 512, 4096, 512]);
+    expect(many.ran).toEqual(["8 x 16", "8 x 16", "8 x 16", "8 x 16"]);
   });
 
   test("one that is given alone runs all rows, and no other is compiled", async () => {
