@@ -177,6 +177,11 @@ export const MUTANTS = {
   ],
   "kvCache.ts": [
     [
+      "what this step is to write is not swapped out",
+      " || this.#prefixes.isWrittenNow(block);",
+      ";",
+    ],
+    [
       "the source of a partial hit is held",
       "if (copied !== undefined) this.#pool.retain(copied.block);",
       "",
