@@ -6,5 +6,7 @@ for (const family of FAMILIES) {
   const backend = await openBackend({ kernels: { family } });
   afterAll(() => backend.dispose());
 
-  describeBatchInvariance(`${testedIcd}, ${family}`, backend);
+  // Types of weights differ in what reads a block, which the families share.
+  const types = family === "flat" ? undefined : (["Q4_1"] as const);
+  describeBatchInvariance(`${testedIcd}, ${family}`, backend, types);
 }

@@ -3,6 +3,7 @@ import type { Backend, Plan } from "../../src/backends/ops.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import type { EngineRequest } from "../../src/engine/engineRequest.ts";
 import { GREEDY, type SamplingParams } from "../../src/engine/sampling.ts";
+import type { TensorType } from "../../src/weights/tensorType.ts";
 import { makePlan, makeStep } from "../fixtures/drivePlan.ts";
 import { Random } from "../fixtures/random.ts";
 import { makeTinyModel } from "../fixtures/tinyModel.ts";
@@ -32,8 +33,12 @@ const SAMPLINGS: readonly Partial<SamplingParams>[] = [
 const PROMPT_LENGTHS = [1, 70, 16, 17, 33, 5, 48, 2, 64, 15];
 
 /** A request gives the same tokens in whatever company; the engine loses nothing over a real plan. */
-export function describeBatchInvariance(on: string, backend: Backend): void {
-  describe.each(["Q4_1", "Q4_K"] as const)(`batch invariance of %s on ${on}`, (type) => {
+export function describeBatchInvariance(
+  on: string,
+  backend: Backend,
+  types: readonly TensorType[] = ["Q4_1", "Q4_K"],
+): void {
+  describe.each(types)(`batch invariance of %s on ${on}`, (type) => {
     const model = makeTinyModel({ type, layers: 2, seed: 31, contextLength: MAX_CONTEXT });
     const plan = makePlan(
       model,

@@ -97,6 +97,8 @@ const PLAIN = {
   ttlMs: undefined,
 };
 
+const FAILURE = new Error("lost");
+
 class History {
   readonly world: EngineWorld;
   numAdded = 0;
@@ -157,10 +159,21 @@ class History {
     world.engine.checkIntegrity();
   }
 
+  /** A step that nobody had work in any more may have failed: whoever comes next is told. */
+  async #step(): Promise<void> {
+    const { executor } = this.world;
+    try {
+      await this.world.step();
+    } catch (error) {
+      if (error !== FAILURE || !executor.hasFailed) throw error;
+      executor.hasFailed = false;
+    }
+  }
+
   async steps(limit: number): Promise<void> {
     const { engine } = this.world;
     const before = engine.stats().preemptions;
-    for (let i = 0; i < limit && engine.hasWork; i++) await this.world.step();
+    for (let i = 0; i < limit && engine.hasWork; i++) await this.#step();
     this.numForced += engine.stats().preemptions - before;
   }
 
@@ -176,13 +189,12 @@ class History {
     } else if (op.kind === "flight") {
       const { executor } = world;
       executor.onFlight = () => this.interrupt(op.interruption);
-      await world.step();
+      await this.#step();
       executor.onFlight = undefined;
     } else if (op.kind === "fail" && world.engine.hasWork) {
-      const error = new Error("lost");
       // With steps in flight already, the failure comes to the step behind them.
-      world.executor.failure = { error, early: op.early };
-      await world.stepUntilFailure(error);
+      world.executor.failure = { error: FAILURE, early: op.early };
+      await world.stepUntilFailure(FAILURE);
     } else if (op.kind !== "continue" && op.kind !== "fail") this.interrupt(op);
     world.engine.checkIntegrity();
   }
