@@ -33,7 +33,7 @@ describe.each(
   });
 
   test("comes out the same with any one variant of the linear kernels", async () => {
-    // Where threads share K there is one without slices beside: of those with them, the others stand for each other.
+    // Where threads share K, 8 rows a thread is what runs without sharing.
     for (const tokens of family === "flat" ? LINEAR_TOKENS : ([8] as const)) {
       const steady = await openBackend({ kernels: { family, linearTokens: [tokens] } });
       expect(await runNumerics(steady, expected), `${tokens}`).toEqual(first);
