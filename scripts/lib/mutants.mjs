@@ -26,6 +26,11 @@ export const MUTANTS = {
       "",
     ],
     [
+      "nothing is drafted for whom others fork from",
+      " || forks.length > 0) return [];",
+      ") return [];",
+    ],
+    [
       "rows end where others fork",
       "if (forks.length > 0) count = Math.min(count, forkAt - numComputedTokens);",
       "",

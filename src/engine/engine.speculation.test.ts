@@ -118,6 +118,24 @@ describe("Engine: speculation by prompt lookup", () => {
     expect(world.engine.stats().metrics.spec_decode_num_accepted_tokens).toBeGreaterThan(10);
   });
 
+  it("waits until the samples have parted, also where the prompt's last row is a step of its own", async () => {
+    for (let length = 12; length <= PROMPT.length; length++) {
+      const world = new EngineWorld({ ...COPYING, maxRows: 4, maxSequences: 8 });
+      const prompt = PROMPT.slice(0, length);
+      world.add("a", prompt, {
+        n: 3,
+        maxTokens: 12,
+        sampling: withSeed(5),
+        numSpeculativeTokens: 4,
+      });
+      await world.run();
+      world.checkDelivered();
+      const parting = world.executor.steps.find(({ samples }) => samples.length > 0)!;
+      expect(new Set(parting.samples.map(({ row }) => row)).size, `${length}`).toBe(1);
+      expect(parting.samples).toHaveLength(3);
+    }
+  });
+
   it("is off where rows cost as much as steps, on where they are free", async () => {
     const drafts = async (stepMs: (numRows: number) => number) => {
       const timing = {

@@ -199,9 +199,10 @@ export class Scheduler {
   }
 
   #drafts(sequence: Sequence, numSpare: number, numRows: number): readonly number[] {
-    const { drafter, maxTokens, numOutputTokens } = sequence;
+    const { drafter, maxTokens, numOutputTokens, forks } = sequence;
     const most = Math.min(numSpare, maxTokens - numOutputTokens - 1);
-    if (drafter === undefined || most <= 0) return [];
+    // Those who fork from it share the row before the drafts.
+    if (drafter === undefined || most <= 0 || forks.length > 0) return [];
     const drafts = drafter.propose(most, numRows, this.#options.budget);
     return this.kvCache.reserve(sequence, 1 + drafts.length) ? drafts : [];
   }
