@@ -26,7 +26,7 @@ class Losable {
   isDisposed = false;
   #isLost = false;
 
-  constructor(lastStep: LastStep, adapter: AdapterSummary = ADAPTER) {
+  constructor(lastStep: LastStep, adapter: AdapterSummary = ADAPTER, kernels = "usual") {
     const inner = createReferenceBackend();
     const lost = new Promise<Error>((resolve) => {
       this.lose = (message = "gone") => {
@@ -54,6 +54,7 @@ class Losable {
       threads: 1,
       simd: null,
       adapter,
+      kernels,
       lost,
       createPlanBuilder: (spec) => {
         const builder = inner.createPlanBuilder(spec);
@@ -193,17 +194,21 @@ it("tells everyone with `device-lost` when no device comes back", async () => {
   await engine.dispose();
 });
 
-it("does not go on with another adapter, whose bits differ", async () => {
-  const other = { ...ADAPTER, vendor: "other" };
-  const { engine, devices } = await create(
-    (n) => new Losable("rejects", n === 0 ? ADAPTER : other),
-  );
+it.each([
+  [
+    "another adapter",
+    () => new Losable("rejects", { ...ADAPTER, vendor: "other" }),
+    /"vendor":"other"/,
+  ],
+  ["other kernels", () => new Losable("rejects", ADAPTER, "other"), /were "usual".* are "other"/],
+])("does not go on with %s, whose bits differ", async (_, openOther, message) => {
+  const { engine, devices } = await create((n) => (n === 0 ? new Losable("rejects") : openOther()));
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"], shouldAdvanceTime: true });
   vi.setTimerTickMode("nextTimerAsync");
   devices[0]!.lose();
   await expect(generate(engine)).rejects.toMatchObject({
     code: "device-lost",
-    message: expect.stringContaining('"vendor":"other"'),
+    message: expect.stringMatching(message),
   });
   expect(devices.every(({ isDisposed }) => isDisposed)).toBe(true);
   await engine.dispose();

@@ -36,7 +36,7 @@ const SWIFTSHADER_CASES = [
   "qwen3 BF16",
 ];
 
-/** For the kernels that real adapters get: head sizes, groups of heads, K that is shared. */
+/** For the attention that real adapters get. Their other kernels give the bits of the flat ones (linear.test.ts). */
 const WORKGROUP_CASES = ["llama heads 9/3", "llama head 80", "qwen3 head 128", "llama width 160"];
 
 const backend = await openBackend();

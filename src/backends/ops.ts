@@ -24,6 +24,8 @@ export interface Backend {
   readonly simd: "relaxed" | "plain" | null;
   /** Null where no adapter is involved. */
   readonly adapter: AdapterSummary | null;
+  /** Which of several sets of kernels, whose bits differ, it computes with on the adapter; null if there is one. */
+  readonly kernels: string | null;
   createPlanBuilder(spec: PlanSpec): PlanBuilder;
   /** Rejects nothing and resolves once, with a QuireError, if the device is lost other than by `dispose`. */
   readonly lost: Promise<Error>;

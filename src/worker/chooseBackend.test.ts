@@ -8,7 +8,7 @@ import { type BackendParts, type BackendRequest, chooseBackend } from "./chooseB
 /** What the machine is like, and what was done with it. */
 interface Machine {
   /**
-   * crooked: wrong with the adapter's own kernels, right with flat ones. uneven: one variant of the linear kernels
+   * lost: its device is, whenever it is checked. crooked: wrong with the adapter's own kernels, right with flat ones. uneven: one variant of the linear kernels
    * does not give another's bits. unsteady: nor a variant its own.
    */
   readonly gpu:
@@ -17,6 +17,7 @@ interface Machine {
     | "wrong"
     | "none"
     | "broken"
+    | "lost"
     | "crooked"
     | "uneven"
     | "uneven software"
@@ -78,6 +79,7 @@ function makeParts(machine: Machine) {
       if (kind === "wrong" || (kind === "crooked" && crooked.has(backend))) {
         throw new QuireError("adapter-numerics", `The ${name} back end is wrong.`);
       }
+      if (kind === "lost") throw new QuireError("device-lost", "The GPU device was lost.");
       const isUneven = kind.startsWith("uneven") && uneven.has(backend);
       return { isBatchInvariant: !isUneven && kind !== "unsteady" };
     },
@@ -147,9 +149,17 @@ describe("auto", () => {
     const found = await choose({ gpu: "crooked" });
     expect(found).toMatchObject({
       name: "webgpu",
-      reason: expect.stringMatching(/^WebGPU offers an adapter.* run those that do not\.$/),
+      reason: expect.stringMatching(
+        /^WebGPU offers an adapter.* share no work within a workgroup\. .* The webgpu back end is wrong\.$/,
+      ),
     });
     expect(found.log).toEqual(["webgpu 1", "check webgpu", "webgpu 1", "flat", "check webgpu"]);
+  });
+
+  test("takes no other kernels for an accident: the next time it might not happen", async () => {
+    const found = await choose({ gpu: "lost" });
+    expect(found).toMatchObject({ name: "wasm", reason: "The GPU device was lost." });
+    expect(found.log).not.toContain("flat");
   });
 
   test("is WASM where one kernel for all does not help, and says why", async () => {

@@ -33,8 +33,7 @@ const BY_NAME = "It was asked for by name.";
 
 /** Where a workgroup's threads together go wrong, each may do right alone. */
 const FLAT = { family: "flat" } as const;
-const BY_FLAT =
-  "This adapter computes wrong in kernels that share work within a workgroup, so that all steps run those that do not.";
+const BY_FLAT = "All steps run kernels that share no work within a workgroup. With the others:";
 
 /**
  * The one variant of the linear kernels where several do not give the same bits: rows of 4 at a time cost
@@ -94,15 +93,19 @@ async function openWebGpu(
   why: string,
 ): Promise<ChosenBackend> {
   const usual = await parts.createWebGpu({ allowFallback });
-  const isFlat = usual.adapter !== null && familyFor(usual.adapter) === "flat";
-  const right = ifRight(usual, parts);
-  // An adapter that is wrong with the flat kernels too is so by what they say.
-  const first = await (isFlat ? right : right.catch(() => undefined));
-  if (first !== undefined) return { backend: first, reason: why };
-  if (!isFlat) {
-    const flat = await ifRight(await parts.createWebGpu({ allowFallback, kernels: FLAT }), parts);
-    if (flat !== undefined) return { backend: flat, reason: `${why} ${BY_FLAT}` };
+  let flat = usual;
+  let reason = why;
+  if (usual.adapter !== null && familyFor(usual.adapter) === "workgroup") {
+    try {
+      return { backend: await checked(usual, parts), reason };
+    } catch (error) {
+      if (!isVerdict(error)) throw error;
+      reason = `${why} ${BY_FLAT} ${error.message}`;
+    }
+    flat = await parts.createWebGpu({ allowFallback, kernels: FLAT });
   }
+  const right = await ifRight(flat, parts);
+  if (right !== undefined) return { backend: right, reason };
   const steady = await parts.createWebGpu({ allowFallback, kernels: ONE_VARIANT });
   return { backend: await checked(steady, parts), reason: `${why} ${BY_ONE_VARIANT}` };
 }
@@ -136,6 +139,13 @@ function reasonForOneThread(
   }
   if (canOpenThreads) return undefined;
   return "It has one thread: the `worker` option is a Worker, of which only one can be had; a function or URL allows more.";
+}
+
+/** The kernels are wrong, or do not compile: no accident, which would end otherwise the next time. */
+function isVerdict(error: unknown): error is QuireError {
+  return (
+    error instanceof QuireError && (error.code === "adapter-numerics" || error.code === "internal")
+  );
 }
 
 /** Refuses a back end whose rows depend on their company. */

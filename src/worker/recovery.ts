@@ -1,4 +1,4 @@
-import type { AdapterSummary } from "../backends/ops.ts";
+import type { Backend } from "../backends/ops.ts";
 import { QuireError } from "../errors.ts";
 import { pause } from "../weights/pause.ts";
 import type { ChosenBackend } from "./chooseBackend.ts";
@@ -66,7 +66,7 @@ export class Recovery {
     const { openBackend, signal } = this.#options;
     const chosen = await openBackend(signal);
     try {
-      checkAdapter(lost.backend.adapter, chosen.backend.adapter);
+      checkBits(lost.backend, chosen.backend);
       const placement = await placeModel(placeable, chosen, signal);
       checkSizes(lost, placement);
       return placement;
@@ -84,10 +84,15 @@ export class Recovery {
   }
 }
 
-/** Another adapter computes other bits, and what has been said would not be what it goes on from. */
-function checkAdapter(before: AdapterSummary | null, now: AdapterSummary | null): void {
-  const [a, b] = [before, now].map((adapter) => JSON.stringify(adapter));
+/** Another adapter, or other kernels, compute other bits: what has been said would not be what it goes on from. */
+function checkBits(before: Backend, now: Backend): void {
+  const [a, b] = [before, now].map(({ adapter }) => JSON.stringify(adapter));
   if (a !== b) throw new QuireError("device-lost", `The adapter was ${a}, and now there is ${b}.`);
+  if (before.kernels === now.kernels) return;
+  throw new QuireError(
+    "device-lost",
+    `The adapter's kernels were "${before.kernels}", and now they are "${now.kernels}".`,
+  );
 }
 
 function checkSizes({ plan: before }: Placement, { plan: now }: Placement): void {

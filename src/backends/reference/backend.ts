@@ -16,6 +16,7 @@ export function createReferenceBackend(): Backend {
     threads: 1,
     simd: null,
     adapter: null,
+    kernels: null,
     lost: new Promise(() => {}), // there is no device to lose
     createPlanBuilder(spec) {
       if (isDisposed) throw new QuireError("disposed", "The reference back end was disposed.");

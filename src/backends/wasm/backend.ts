@@ -23,6 +23,7 @@ export async function createWasmBackend(
     threads: options.threads,
     simd: kernels.simd,
     adapter: null,
+    kernels: null,
     lost: new Promise(() => {}), // there is no device to lose
     createPlanBuilder(spec) {
       if (isDisposed) throw new QuireError("disposed", "The WASM back end was disposed.");

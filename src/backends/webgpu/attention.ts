@@ -83,6 +83,6 @@ function tokenGroups(headVectors: number): number {
 }
 
 function workgroupConstants(headVectors: number, groups: number): ShaderConstants {
-  const unroll = [2, 1].find((count) => headVectors % count === 0)!;
+  const unroll = headVectors % 2 === 0 ? 2 : 1;
   return { SPLIT: KV_SPLIT, EIGHTHS, GROUPS: groups, UNROLL: unroll, FOUR: 4, GRID_WIDTH };
 }

@@ -44,6 +44,7 @@ class WebGpuBackend implements Backend {
   readonly lost: Promise<Error>;
   readonly #device: GPUDevice;
   readonly #limits: BufferLimits;
+  readonly kernels: string;
   readonly #choice: KernelChoice;
   readonly #kernels: KernelCache;
   #isDisposed = false;
@@ -56,6 +57,7 @@ class WebGpuBackend implements Backend {
   ) {
     this.#limits = limits;
     this.#choice = choice;
+    this.kernels = `${choice.family}, rows by ${choice.linearTokens.join(", ")}`;
     this.#device = device;
     this.#kernels = new KernelCache(device);
     this.adapter = adapter;
